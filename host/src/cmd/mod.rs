@@ -1,0 +1,5 @@
+//! One file per subcommand: command-line parsing and printing, nothing else.
+
+pub mod dataset;
+pub mod evaluate;
+pub mod train;

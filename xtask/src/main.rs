@@ -1,0 +1,123 @@
+//! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
+//! edit and no variable to set.
+//!
+//! One module per task: [`setup`], [`demo`], [`test`], [`lint`], [`tidy`], [`launch`]. They share
+//! [`paths`] (where things are kept), [`process`] (how child programs run) and [`peers`] (the
+//! Python packages the tests compare against).
+
+mod demo;
+mod launch;
+mod lint;
+mod paths;
+mod peers;
+mod process;
+mod setup;
+mod test;
+mod tidy;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use paths::Paths;
+
+/// Tasks of the Spinesight workspace.
+///
+/// A first look needs only `cargo xtask demo`. Everything that is downloaded or built is kept
+/// outside the clone, in the cache folder: $SPINESIGHT_CACHE, else $XDG_CACHE_HOME/spinesight,
+/// else ~/.cache/spinesight.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Provide libtorch 2.11, which the training workstation needs
+    ///
+    /// Looks, in this order, for: the folder in $LIBTORCH; PyTorch 2.11 of the active Python; a
+    /// copy in the cache folder. Where there is none, downloads about 530 MB from PyPI (or the
+    /// index in $PIP_INDEX_URL), checks every file's digest, and keeps the 450 MB needed. An
+    /// interrupted download continues where it stopped.
+    Setup,
+    /// Judge the sample X-rays with every model of the repository
+    ///
+    /// Builds the device program alone, without libtorch. The first build compiles the
+    /// inference engine, which takes several minutes.
+    Demo(demo::Arguments),
+    /// Run every test: formatting, tidiness, unit tests, whole-system tests
+    ///
+    /// Sets up libtorch and a Python environment with the reference programs first, both in the
+    /// cache folder. All failures are collected; the exit status is non-zero when there is one.
+    Test(test::Arguments),
+    /// Check the formatting and run clippy, warnings being errors
+    ///
+    /// Separate from `test`, because clippy compiles every dependency once more.
+    Lint,
+    /// Check the rules of the repository that a program can check
+    Tidy,
+    /// Build and run the training workstation: `cargo xtask host --help`
+    #[command(disable_help_flag = true)]
+    Host {
+        /// Passed to the host program as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<OsString>,
+    },
+    /// Build and run the board's program: `cargo xtask device --help`
+    #[command(disable_help_flag = true)]
+    Device {
+        /// Passed to the device program as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let paths = Paths::from_env()?;
+    match task {
+        Task::Setup => setup::run(&paths),
+        Task::Demo(arguments) => demo::run(&paths, &arguments),
+        Task::Test(arguments) => test::run(&paths, &arguments),
+        Task::Lint => lint::run(&paths),
+        Task::Tidy => tidy::run(&paths),
+        Task::Host { arguments } => launch::host(&paths, &arguments),
+        Task::Device { arguments } => launch::device(&paths, &arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_behind_a_program_name_belong_to_that_program() {
+        for line in [["host", "--help"].as_slice(), &["host", "--", "--help"]] {
+            let parsed = Arguments::try_parse_from(["xtask"].iter().chain(line)).unwrap();
+            let Task::Host { arguments } = parsed.task else { panic!("not the host task") };
+            assert_eq!(arguments, ["--help"]);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask test`: every check of the repository, all failures collected.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::lint;
+use crate::paths::Paths;
+use crate::peers;
+use crate::process;
+use crate::setup::{self, Libtorch};
+use crate::tidy;
+
+/// Command line of the tests.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Run only the tests whose path contains EXPR, and neither formatting nor tidiness
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
+    /// Passed to `cargo test`, for example `-- --package device` or `-- -- --nocapture`
+    #[arg(last = true, value_name = "ARGS")]
+    cargo: Vec<OsString>,
+}
+
+impl Arguments {
+    /// Whether only some of the tests are asked for.
+    fn selects(&self) -> bool {
+        self.filter.is_some() || !self.cargo.is_empty()
+    }
+
+    /// Whether `cargo test` is told its packages by the user.
+    fn names_packages(&self) -> bool {
+        let options = self.cargo.iter().take_while(|argument| *argument != "--");
+        options
+            .map(|argument| argument.to_string_lossy())
+            .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+    }
+}
+
+/// Sets up what the tests need, runs them, and prints what passed and what failed.
+///
+/// # Errors
+/// When the set-up or any check fails.
+pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    let libtorch = setup::ensure(paths)?;
+    let python = peers::ensure(paths)?;
+    let mut report = Report::default();
+    if !arguments.selects() {
+        if lint::is_installed(paths, "fmt") {
+            report.step("formatting", || lint::format(paths));
+        } else {
+            eprintln!("skipped: formatting (`rustup component add rustfmt` installs the check)");
+        }
+        report.step("tidiness", || tidy::run(paths));
+    }
+    if arguments.cargo.is_empty() {
+        report.step("tests of xtask", || test_xtask(paths, arguments));
+    }
+    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python));
+    report.finish()
+}
+
+/// xtask's tests run in the folder and profile it was built in: its dependencies are compiled there.
+fn test_xtask(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    let mut command = process::cargo(paths, &paths.own_target);
+    command.args(["test", "--profile", "xtask", "--package", "xtask"]).args(&arguments.filter);
+    process::run(&mut command)
+}
+
+fn test_workspace(
+    paths: &Paths,
+    arguments: &Arguments,
+    libtorch: &Libtorch,
+    python: &Path,
+) -> Result<()> {
+    let mut command = process::cargo(paths, &paths.target);
+    command.args(["test", "--no-fail-fast"]);
+    if !arguments.names_packages() {
+        command.args(process::SELECTION);
+    }
+    command.args(&arguments.filter).args(&arguments.cargo).env("SPINESIGHT_PEERS", python);
+    libtorch.apply(&mut command);
+    process::run(&mut command)
+}
+
+/// What ran, and how it ended.
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    fn step(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
+        eprintln!("\n== {name}");
+        let started = Instant::now();
+        let result = check();
+        let word = if result.is_ok() { "passed" } else { "FAILED" };
+        self.lines.push(format!("{word}  {name} ({} s)", started.elapsed().as_secs()));
+        if let Err(error) = result {
+            eprintln!("{name}: {error:#}");
+            self.failed.push(name);
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        eprintln!("\n{}", self.lines.join("\n"));
+        if !self.failed.is_empty() {
+            bail!("failed: {}", self.failed.join(", "));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_recognised_before_the_test_programs_arguments() {
+        let check = |line: &[&str], expected: bool| {
+            let cargo = line.iter().map(OsString::from).collect();
+            let arguments = Arguments { filter: None, cargo };
+            assert_eq!(arguments.names_packages(), expected, "{line:?}");
+        };
+        check(&[], false);
+        check(&["-p", "device"], true);
+        check(&["-pdevice"], true);
+        check(&["--package=device"], true);
+        check(&["--release", "--", "-p"], false);
+    }
+
+    #[test]
+    fn one_failure_fails_the_whole_and_later_steps_still_run() {
+        let mut report = Report::default();
+        let mut ran = false;
+        report.step("first", || bail!("broken"));
+        report.step("second", || {
+            ran = true;
+            Ok(())
+        });
+        assert!(ran);
+        let error = report.finish().unwrap_err().to_string();
+        assert_eq!(error, "failed: first");
+    }
+
+    #[test]
+    fn no_failure_is_success() {
+        let mut report = Report::default();
+        report.step("only", || Ok(()));
+        assert!(report.finish().is_ok());
+    }
+}
