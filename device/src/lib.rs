@@ -1,1 +1,23 @@
-//! device
+//! The board's library: from an X-ray file to a verdict with its heat map.
+//!
+//! - [`decode`]: PNG, JPEG, TIFF and DICOM bytes become a radiograph;
+//! - [`gate`]: is this something the model may judge?
+//! - [`runtime`]: the network, run by tract, its int8 convolutions by kernels of our own;
+//! - [`verdict`]: logits become normal, abnormal or refer, with reasons;
+//! - [`scanner`]: the whole line for one bundle, and its self-test;
+//! - [`record`]: the JSON contract;
+//! - [`overlay`], [`page`]: pictures and the HTML page;
+//! - [`cmd`]: the command line, one file per subcommand.
+//!
+//! Invariants: never links libtorch; needs no network; a library function never prints; nothing
+//! that comes from outside can make it panic.
+
+pub mod cmd;
+pub mod decode;
+pub mod gate;
+pub mod overlay;
+pub mod page;
+pub mod record;
+pub mod runtime;
+pub mod scanner;
+pub mod verdict;

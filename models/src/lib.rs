@@ -14,9 +14,9 @@
 //! plain IEEE arithmetic in a fixed order, no fused multiply-add, no SIMD-dependent sums.
 
 pub mod arch;
-//BUNDLE
-//CAM
-//HEAD
+pub mod bundle;
+pub mod cam;
+pub mod head;
 pub mod label;
 pub mod preprocess;
 pub mod radiograph;

@@ -104,7 +104,15 @@ impl Radiograph {
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(error_from_decoder)?;
         picture.apply_orientation(orientation);
-        Self::new(picture.width(), picture.height(), luminance_from_image(&picture))
+        Self::from_image(&picture)
+    }
+
+    /// Takes the luminance of a decoded picture.
+    ///
+    /// # Errors
+    /// When the size is out of bounds.
+    pub fn from_image(picture: &DynamicImage) -> Result<Self, RadiographError> {
+        Self::new(picture.width(), picture.height(), luminance_from_image(picture))
     }
 
     /// Pixels across.
@@ -123,7 +131,11 @@ impl Radiograph {
     }
 }
 
-fn check_size(width: u32, height: u32) -> Result<(), RadiographError> {
+/// Checks a picture's size before its pixels are decoded.
+///
+/// # Errors
+/// [`RadiographError::TooSmall`] and [`RadiographError::TooLarge`].
+pub fn check_size(width: u32, height: u32) -> Result<(), RadiographError> {
     if width < MIN_SIDE || height < MIN_SIDE {
         return Err(RadiographError::TooSmall { width, height });
     }

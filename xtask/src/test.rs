@@ -62,7 +62,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     report.finish()
 }
 
-/// xtask's tests run in the folder and profile it was built in: its dependencies are compiled there.
+/// Tests of xtask, in the folder and profile it was built in, where its dependencies are.
 fn test_xtask(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let mut command = process::cargo(paths, &paths.own_target);
     command.args(["test", "--profile", "xtask", "--package", "xtask"]).args(&arguments.filter);
