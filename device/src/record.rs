@@ -63,6 +63,17 @@ pub enum Verdict {
     Refer,
 }
 
+impl Verdict {
+    /// The word used in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Normal => "normal",
+            Verdict::Abnormal => "abnormal",
+            Verdict::Refer => "refer",
+        }
+    }
+}
+
 /// A probability for each class, each 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probabilities {

@@ -1,0 +1,31 @@
+//! The board's command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use device::cmd;
+
+/// Judge spine X-rays at the point of care: normal, abnormal, or refer to a human.
+///
+/// Decision support that flags and explains; never a diagnosis.
+#[derive(Parser)]
+#[command(name = "device", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Scan(cmd::scan::ScanArgs),
+    Info(cmd::info::InfoArgs),
+    Selftest(cmd::selftest::SelftestArgs),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Scan(args) => cmd::scan::run(args),
+        Command::Info(args) => cmd::info::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Selftest(args) => cmd::selftest::run(args).map(|()| ExitCode::SUCCESS),
+    }
+}
