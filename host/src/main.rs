@@ -18,6 +18,10 @@ enum Command {
     Dataset(cmd::dataset::DatasetArgs),
     Train(Box<cmd::train::TrainArgs>),
     Evaluate(cmd::evaluate::EvaluateArgs),
+    Explain(cmd::explain::ExplainArgs),
+    Export(cmd::export::ExportArgs),
+    Verify(cmd::verify::VerifyArgs),
+    Phantom(cmd::phantom::PhantomArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -25,5 +29,9 @@ fn main() -> anyhow::Result<()> {
         Command::Dataset(args) => cmd::dataset::run(args),
         Command::Train(args) => cmd::train::run(*args),
         Command::Evaluate(args) => cmd::evaluate::run(args),
+        Command::Explain(args) => cmd::explain::run(args),
+        Command::Export(args) => cmd::export::run(args),
+        Command::Verify(args) => cmd::verify::run(args),
+        Command::Phantom(args) => cmd::phantom::run(args),
     }
 }

@@ -2,4 +2,10 @@
 
 pub mod dataset;
 pub mod evaluate;
+pub mod explain;
+pub mod export;
+pub mod phantom;
 pub mod train;
+pub mod verify;
+
+mod trained;

@@ -152,6 +152,18 @@ impl Network {
     ///
     /// The nodes between must depend on no node before `from`: see [`is_cut`].
     pub fn forward(&self, input: &Tensor, from: usize, to: usize, mode: Mode) -> Tensor {
+        self.run(input, from, to, mode, &mut |_, _| {})
+    }
+
+    fn run(
+        &self,
+        input: &Tensor,
+        from: usize,
+        to: usize,
+        mode: Mode,
+        observe: &mut dyn FnMut(usize, &Tensor),
+    ) -> Tensor {
+        observe(from, input);
         let nodes = &self.architecture.nodes;
         let mut last_use = vec![0; nodes.len()];
         for (at, node) in nodes.iter().enumerate().take(to + 1) {
@@ -163,10 +175,21 @@ impl Network {
             let operands: Vec<&Tensor> =
                 nodes[at].inputs.iter().filter_map(|&i| values[i].as_ref()).collect();
             let output = self.apply(at, &operands, mode);
+            observe(at, &output);
             nodes[at].inputs.iter().filter(|&&i| last_use[i] == at).for_each(|&i| values[i] = None);
             values[at] = Some(output);
         }
         values[to].take().unwrap_or_else(|| input.shallow_clone())
+    }
+
+    /// Runs the whole network and shows every node's output to `observe`.
+    pub fn forward_observed(
+        &self,
+        input: &Tensor,
+        mode: Mode,
+        observe: &mut dyn FnMut(usize, &Tensor),
+    ) {
+        self.run(input, 0, self.architecture.nodes.len() - 1, mode, observe);
     }
 
     /// Logits `[batch, classes]` of inputs `[batch, 1, SIDE, SIDE]`.
