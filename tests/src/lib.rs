@@ -1,1 +1,38 @@
-//! tests
+//! Whole-system tests: the workstation against the board, the board against independent peers.
+//!
+//! This library holds what the tests share.
+
+use std::path::PathBuf;
+
+use host::phantom::{PhantomSpec, render};
+use models::label::Class;
+use models::preprocess::{Input, SIDE, input_from_radiograph};
+use models::radiograph::Radiograph;
+use tch::Tensor;
+
+/// The bundles that ship with the repository.
+pub fn zoo() -> Vec<PathBuf> {
+    let zoo = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/zoo"));
+    let entries = std::fs::read_dir(&zoo).map(|dir| dir.filter_map(Result::ok)).into_iter();
+    let mut bundles: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+    bundles.retain(|dir| dir.join("bundle.toml").exists());
+    bundles.sort();
+    bundles
+}
+
+/// A small synthetic X-ray of a class.
+pub fn phantom(class: Class, seed: u64) -> Radiograph {
+    render(&PhantomSpec { class, seed, width: 224, height: 400 }).expect("renders").image
+}
+
+/// Preprocessed phantoms, the classes in turn.
+pub fn phantom_inputs(count: usize) -> Vec<Input> {
+    let class = |n: usize| Class::ALL[n % Class::ALL.len()];
+    (0..count).map(|n| input_from_radiograph(&phantom(class(n), n as u64))).collect()
+}
+
+/// Inputs as one tensor `[count, 1, SIDE, SIDE]`.
+pub fn tensor_from_inputs(inputs: &[Input]) -> Tensor {
+    let values: Vec<f32> = inputs.iter().flat_map(|i| i.values.iter().copied()).collect();
+    Tensor::from_slice(&values).view([inputs.len() as i64, 1, i64::from(SIDE), i64::from(SIDE)])
+}

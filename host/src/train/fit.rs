@@ -98,6 +98,21 @@ pub fn fit(
     checkpoint: &Path,
     progress: &ProgressBar,
 ) -> Result<(), FitError> {
+    fit_epochs(network, lesson, recipe, recipe.epochs, checkpoint, progress)
+}
+
+/// [`fit`], stopped after `until` of the recipe's epochs.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_epochs(
+    network: &mut Network,
+    lesson: &Lesson<'_>,
+    recipe: &Recipe,
+    until: usize,
+    checkpoint: &Path,
+    progress: &ProgressBar,
+) -> Result<(), FitError> {
     let averages = network.architecture().nodes.iter().any(|n| n.op == Op::GlobalAveragePool);
     if recipe.half_resolution_epochs > 0 && !(averages && matches!(lesson.views, Views::Fresh(_))) {
         return Err(FitError::FixedPositions);
@@ -113,7 +128,7 @@ pub fn fit(
     progress.set_length((recipe.epochs * steps) as u64);
     progress.set_position((first * steps) as u64);
     let weights = class_weights(lesson).to_device(network.device());
-    for epoch in first..recipe.epochs {
+    for epoch in first..until.min(recipe.epochs) {
         let loss = one_epoch(network, lesson, recipe, &mut optimizer, &weights, epoch, progress)?;
         if !loss.is_finite() {
             return Err(FitError::Diverged { epoch: epoch + 1, loss });

@@ -189,7 +189,7 @@ impl Network {
         mode: Mode,
         observe: &mut dyn FnMut(usize, &Tensor),
     ) {
-        self.run(input, 0, self.architecture.nodes.len() - 1, mode, observe);
+        let _ = self.run(input, 0, self.architecture.nodes.len() - 1, mode, observe);
     }
 
     /// Logits `[batch, classes]` of inputs `[batch, 1, SIDE, SIDE]`.

@@ -1,0 +1,182 @@
+//! What comes from outside, pictures and model bundles, is used as it is or refused for a stated
+//! reason.
+
+use std::fs;
+use std::path::Path;
+
+use device::decode::{DecodeError, radiograph_from_bytes};
+use device::record::Verdict;
+use device::scanner::{Scanner, ScannerError};
+use host::phantom::{Phantom, PhantomSpec, dicom, render};
+use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
+use models::bundle::BundleError;
+use models::label::Class;
+use models::radiograph::{Radiograph, RadiographError};
+use tests::{encoded, zoo_bundles};
+
+/// Tag and VR of elements as an explicit VR little endian file holds them.
+const ROWS: &[u8] = b"\x28\x00\x10\x00US";
+const COLUMNS: &[u8] = b"\x28\x00\x11\x00US";
+const PIXEL_DATA: &[u8] = b"\xE0\x7F\x10\x00OW";
+/// Behind tag and VR of a short element: two bytes of length, then the value.
+const SHORT_HEADER: usize = 8;
+
+fn phantom() -> Phantom {
+    let spec = PhantomSpec { class: Class::Scoliosis, seed: 3, width: 96, height: 144 };
+    render(&spec).expect("the phantom is rendered")
+}
+
+fn dicom_file() -> Vec<u8> {
+    dicom::encode(&phantom(), 1).expect("the phantom is encoded")
+}
+
+fn flat(width: u32, height: u32) -> GrayImage {
+    ImageBuffer::from_pixel(width, height, Luma([90]))
+}
+
+fn position(bytes: &[u8], element: &[u8]) -> usize {
+    let found = bytes.windows(element.len()).position(|window| window == element);
+    found.expect("the object has the element")
+}
+
+/// The file with another value in an element of one unsigned short.
+fn with_short(mut bytes: Vec<u8>, element: &[u8], value: u16) -> Vec<u8> {
+    let at = position(&bytes, element) + SHORT_HEADER;
+    bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+fn refusal(bytes: &[u8]) -> DecodeError {
+    radiograph_from_bytes(bytes).expect_err("must be refused")
+}
+
+fn picture_refusal(bytes: &[u8]) -> RadiographError {
+    match refusal(bytes) {
+        DecodeError::Picture(error) => error,
+        other => panic!("refused for another reason: {other}"),
+    }
+}
+
+#[test]
+fn a_phantom_decodes_to_its_samples() {
+    let scan = phantom().image;
+    let picture: ImageBuffer<Luma<u16>, _> =
+        ImageBuffer::from_raw(scan.width(), scan.height(), scan.samples().to_vec())
+            .expect("the samples fill the picture");
+    let png = encoded(picture, ImageFormat::Png);
+    assert!(radiograph_from_bytes(&png).expect("PNG") == scan);
+    assert!(radiograph_from_bytes(&dicom_file()).expect("DICOM") == scan);
+}
+
+#[test]
+fn unusable_pictures_have_a_typed_reason() {
+    let jpeg = encoded(flat(640, 480), ImageFormat::Jpeg);
+    let cut = &jpeg[..jpeg.len() / 2];
+    let dot = encoded(flat(1, 1), ImageFormat::Png);
+    let wide = encoded(flat(20_000, 60), ImageFormat::Png);
+    assert!(matches!(picture_refusal(&[]), RadiographError::Empty));
+    assert!(matches!(picture_refusal(b"a letter\n"), RadiographError::UnknownFormat));
+    assert!(matches!(picture_refusal(cut), RadiographError::Truncated));
+    assert!(matches!(picture_refusal(&dot), RadiographError::TooSmall { width: 1, height: 1 }));
+    assert!(matches!(
+        picture_refusal(&wide),
+        RadiographError::TooLarge { width: 20_000, height: 60 }
+    ));
+}
+
+#[test]
+fn unusable_dicom_objects_have_a_typed_reason() {
+    let whole = dicom_file();
+    let pixels = position(&whole, PIXEL_DATA);
+    let rows = position(&whole, ROWS);
+    let mut without_rows = whole.clone();
+    without_rows.drain(rows..rows + SHORT_HEADER + 2);
+    let mut preamble_only = vec![0; 128];
+    preamble_only.extend(b"DICM");
+
+    assert!(matches!(refusal(&preamble_only), DecodeError::Object(_)));
+    assert!(matches!(refusal(&whole[..pixels]), DecodeError::NoPixels));
+    assert!(matches!(refusal(&whole[..whole.len() - 500]), DecodeError::Object(_)));
+    assert!(matches!(refusal(&without_rows), DecodeError::NoSize));
+    assert!(matches!(
+        picture_refusal(&with_short(whole.clone(), COLUMNS, 20_000)),
+        RadiographError::TooLarge { width: 20_000, height: 144 }
+    ));
+    // More rows than there are pixels for.
+    assert!(matches!(refusal(&with_short(whole, ROWS, 200)), DecodeError::Pixels(_)));
+}
+
+#[test]
+fn no_damage_to_a_dicom_header_makes_the_decoder_panic() {
+    let whole = dicom_file();
+    for at in 132..position(&whole, PIXEL_DATA) + 12 {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xFF;
+        // A flipped letter of a name may leave a usable picture; a damaged size may not.
+        if let Ok(scan) = radiograph_from_bytes(&damaged) {
+            let pixels = u64::from(scan.width()) * u64::from(scan.height());
+            assert_eq!(scan.samples().len() as u64, pixels, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn every_zoo_bundle_reproduces_its_golden_case() {
+    for dir in zoo_bundles() {
+        let scanner = Scanner::load(&dir).expect("the bundle loads");
+        let name = &scanner.bundle().card.name;
+        assert!(dir.ends_with(name), "{} calls itself {name}", dir.display());
+        scanner.self_test().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn pictures_without_content_are_referred() {
+    let scanner = Scanner::load(&zoo_bundles()[0]).expect("the bundle loads");
+    for luminance in [0, 30_000, u16::MAX] {
+        let blank = Radiograph::new(300, 400, vec![luminance; 300 * 400]).expect("a picture");
+        let judgement = scanner.scan(&blank).expect("a judgement");
+        assert_eq!(judgement.verdict, Verdict::Refer, "luminance {luminance}");
+        assert!(!judgement.reasons.is_empty(), "luminance {luminance}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_any_file_of_a_bundle_is_refused_and_named() {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let names = copy_tree(&zoo_bundles()[0], copy.path(), "");
+    assert!(names.len() >= 6, "card, checksum, network, head and golden case: {names:?}");
+    for name in &names {
+        let path = copy.path().join(name);
+        let whole = fs::read(&path).expect("the file is readable");
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        fs::write(&path, &flipped).expect("the file is writable");
+        match Scanner::load(copy.path()) {
+            Err(ScannerError::Bundle(BundleError::Damaged { file })) => {
+                assert!(file.contains(name), "{name} is damaged, {file} is blamed");
+            }
+            other => panic!("{name} is damaged: {:?}", other.map(|_| "loads")),
+        }
+        fs::write(&path, &whole).expect("the file is writable");
+    }
+    assert!(Scanner::load(copy.path()).is_ok(), "undamaged, the copy loads");
+}
+
+/// Copies a folder; returns its files relative to it, with `/`.
+fn copy_tree(from: &Path, to: &Path, prefix: &str) -> Vec<String> {
+    fs::create_dir_all(to).expect("the folder is made");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(from).expect("the folder is readable") {
+        let entry = entry.expect("an entry");
+        let leaf = entry.file_name().into_string().expect("a plain name");
+        let (source, target) = (entry.path(), to.join(&leaf));
+        if source.is_dir() {
+            names.extend(copy_tree(&source, &target, &format!("{prefix}{leaf}/")));
+        } else {
+            fs::copy(&source, &target).expect("the file is copied");
+            names.push(format!("{prefix}{leaf}"));
+        }
+    }
+    names
+}
