@@ -45,15 +45,13 @@ pub fn radiograph_from_bytes(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
 /// Decodes the first frame of a DICOM object, with its rescale, window and photometric
 /// interpretation applied.
 fn radiograph_from_dicom(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
-    let object =
-        from_reader(Cursor::new(bytes)).map_err(|e| DecodeError::Object(causes(&e)))?;
+    let object = from_reader(Cursor::new(bytes)).map_err(|e| DecodeError::Object(causes(&e)))?;
     if object.element_opt(tags::PIXEL_DATA).ok().flatten().is_none() {
         return Err(DecodeError::NoPixels);
     }
     // The size is checked before the decoder allocates for it.
     let side = |tag| -> Option<u32> { object.element_opt(tag).ok()??.to_int().ok() };
-    let (width, height) =
-        side(tags::COLUMNS).zip(side(tags::ROWS)).ok_or(DecodeError::NoSize)?;
+    let (width, height) = side(tags::COLUMNS).zip(side(tags::ROWS)).ok_or(DecodeError::NoSize)?;
     check_size(width, height)?;
     let picture = picture_from_object(&object)?;
     Ok(Radiograph::from_image(&picture)?)
@@ -62,9 +60,7 @@ fn radiograph_from_dicom(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
 fn picture_from_object(object: &DefaultDicomObject) -> Result<image::DynamicImage, DecodeError> {
     let pixels = object.decode_pixel_data_frame(0).map_err(|e| DecodeError::Pixels(causes(&e)))?;
     let options = dicom_pixeldata::ConvertOptions::new().force_16bit();
-    pixels
-        .to_dynamic_image_with_options(0, &options)
-        .map_err(|e| DecodeError::Pixels(causes(&e)))
+    pixels.to_dynamic_image_with_options(0, &options).map_err(|e| DecodeError::Pixels(causes(&e)))
 }
 
 /// An error with all that lies behind it, in one line.

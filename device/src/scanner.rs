@@ -58,7 +58,9 @@ pub enum ScannerError {
     #[error("golden/input.png: {0}")]
     Golden(#[from] RadiographError),
     /// The self-test's result is not the recorded one.
-    #[error("self-test failed: {what} is {found}, expected {expected}; do not use this bundle here")]
+    #[error(
+        "self-test failed: {what} is {found}, expected {expected}; do not use this bundle here"
+    )]
     SelfTest {
         /// What differs.
         what: &'static str,
@@ -159,7 +161,11 @@ impl Scanner {
             Err(ScannerError::SelfTest { what, found, expected })
         };
         if !same_logits {
-            return differs("logits", format!("{:?}", found.logits), format!("{:?}", expected.logits));
+            return differs(
+                "logits",
+                format!("{:?}", found.logits),
+                format!("{:?}", expected.logits),
+            );
         }
         if found.verdict != expected.verdict {
             return differs("verdict", found.verdict, expected.verdict.clone());

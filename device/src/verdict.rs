@@ -52,7 +52,10 @@ pub fn decide(decision: &Decision, logits: &[f32; COUNT], concerns: Vec<String>)
     let threshold = percent(decision.abnormal_at);
     let flagged = abnormal >= decision.abnormal_at;
     reasons.push(if flagged {
-        format!("Findings together have {}, at or above the {threshold} that flags.", percent(abnormal))
+        format!(
+            "Findings together have {}, at or above the {threshold} that flags.",
+            percent(abnormal)
+        )
     } else {
         format!("Findings together have {}, below the {threshold} that flags.", percent(abnormal))
     });

@@ -98,7 +98,10 @@ impl FromStr for Kind {
     type Err = UnknownKind;
 
     fn from_str(name: &str) -> Result<Kind, UnknownKind> {
-        Kind::ALL.into_iter().find(|k| k.to_string() == name).ok_or_else(|| UnknownKind(name.into()))
+        Kind::ALL
+            .into_iter()
+            .find(|k| k.to_string() == name)
+            .ok_or_else(|| UnknownKind(name.into()))
     }
 }
 
@@ -264,8 +267,7 @@ impl Builder {
 fn resnet50(kind: Kind, stride: Stride, last_stage: u8) -> Architecture {
     const BLOCKS: [(usize, usize); 4] = [(64, 3), (128, 4), (256, 6), (512, 3)];
     let mut b = Builder::new();
-    let conv =
-        Conv { inputs: 1, outputs: 64, kernel: 7, stride: 2, padding: 3, bias: true };
+    let conv = Conv { inputs: 1, outputs: 64, kernel: 7, stride: 2, padding: 3, bias: true };
     let mut x = conv_bn(&mut b, "conv1", "bn1", conv, 0);
     x = b.push("relu1", Op::Relu, &[x]);
     // The MSRA weights expect Caffe's ceil-mode pool, whose window starts at the first pixel.
@@ -275,10 +277,12 @@ fn resnet50(kind: Kind, stride: Stride, last_stage: u8) -> Architecture {
     };
     x = b.push("pool1", Op::MaxPool { kernel: 3, stride: 2, padding }, &[x]);
     let mut channels = 64;
-    for (layer, (width, count)) in BLOCKS.into_iter().enumerate().take(usize::from(last_stage) - 1) {
+    for (layer, (width, count)) in BLOCKS.into_iter().enumerate().take(usize::from(last_stage) - 1)
+    {
         for index in 0..count {
             let step = if index == 0 && layer > 0 { 2 } else { 1 };
-            let block = Bottleneck { layer: layer + 1, index, inputs: channels, width, step, stride };
+            let block =
+                Bottleneck { layer: layer + 1, index, inputs: channels, width, step, stride };
             x = bottleneck(&mut b, &block, x);
             channels = width * 4;
         }
@@ -346,8 +350,14 @@ fn vgg16(kind: Kind, head: VggHead, batch_norm: bool) -> Architecture {
         }
         for index in 1..=count {
             let tag = format!("{}_{index}", stage + 1);
-            let conv =
-                Conv { inputs: channels, outputs: width, kernel: 3, stride: 1, padding: 1, bias: true };
+            let conv = Conv {
+                inputs: channels,
+                outputs: width,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+                bias: true,
+            };
             x = b.push(format!("conv{tag}"), Op::Conv(conv), &[x]);
             if batch_norm {
                 x = b.push(format!("bn{tag}"), Op::BatchNorm { channels: width }, &[x]);

@@ -168,8 +168,8 @@ fn taps(source: u32, target: u32) -> Vec<Tap> {
             let centre = (f64::from(at) + 0.5) * ratio;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(source as usize);
-            let raw = (first..end)
-                .map(|i| (1.0 - ((i as f64 + 0.5 - centre) / support).abs()).max(0.0));
+            let raw =
+                (first..end).map(|i| (1.0 - ((i as f64 + 0.5 - centre) / support).abs()).max(0.0));
             let total: f64 = raw.clone().sum();
             Tap { first, weights: raw.map(|w| (w / total) as f32).collect() }
         })
@@ -188,7 +188,10 @@ mod tests {
 
     #[test]
     fn letterbox_keeps_the_aspect_ratio_and_centres() {
-        assert_eq!(Letterbox::fit(400, 800), Letterbox { left: 56, top: 0, width: 112, height: 224 });
+        assert_eq!(
+            Letterbox::fit(400, 800),
+            Letterbox { left: 56, top: 0, width: 112, height: 224 }
+        );
         assert_eq!(Letterbox::fit(16_000, 48).height, 1);
     }
 

@@ -38,7 +38,9 @@ pub enum RadiographError {
     #[error("the image is damaged: {0}")]
     Damaged(String),
     /// The picture is smaller than [`MIN_SIDE`] on a side.
-    #[error("the image is too small: {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} needed")]
+    #[error(
+        "the image is too small: {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} needed"
+    )]
     TooSmall {
         /// Pixels across.
         width: u32,
@@ -46,7 +48,9 @@ pub enum RadiographError {
         height: u32,
     },
     /// The picture is larger than [`MAX_SIDE`] or [`MAX_PIXELS`].
-    #[error("the image is too large: {width} x {height} pixels, at most {MAX_SIDE} a side and {MAX_PIXELS} in all")]
+    #[error(
+        "the image is too large: {width} x {height} pixels, at most {MAX_SIDE} a side and {MAX_PIXELS} in all"
+    )]
     TooLarge {
         /// Pixels across.
         width: u32,

@@ -2,9 +2,11 @@
 //!
 //! This library holds what the tests share.
 
+use std::io::Cursor;
 use std::path::PathBuf;
 
 use host::phantom::{PhantomSpec, render};
+use image::{DynamicImage, ImageFormat};
 use models::label::Class;
 use models::preprocess::{Input, SIDE, input_from_radiograph};
 use models::radiograph::Radiograph;
@@ -35,4 +37,11 @@ pub fn phantom_inputs(count: usize) -> Vec<Input> {
 pub fn tensor_from_inputs(inputs: &[Input]) -> Tensor {
     let values: Vec<f32> = inputs.iter().flat_map(|i| i.values.iter().copied()).collect();
     Tensor::from_slice(&values).view([inputs.len() as i64, 1, i64::from(SIDE), i64::from(SIDE)])
+}
+
+/// A picture as the bytes of a file.
+pub fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.into().write_to(&mut bytes, format).expect("encodes");
+    bytes.into_inner()
 }

@@ -41,8 +41,7 @@ fn peer_logits(model: &[u8], inputs: &[Input]) -> Vec<[f32; 3]> {
 fn check(what: &str, model: &[u8], hidden_layers: usize, images: usize) {
     let inputs = phantom_inputs(images);
     let engine = Engine::load(model, hidden_layers).expect("loads in tract");
-    let ours: Vec<[f32; 3]> =
-        inputs.iter().map(|i| engine.run(i).expect("runs").logits).collect();
+    let ours: Vec<[f32; 3]> = inputs.iter().map(|i| engine.run(i).expect("runs").logits).collect();
     let theirs = peer_logits(model, &inputs);
     let all = || theirs.iter().flatten().copied();
     let range = all().fold(f32::MIN, f32::max) - all().fold(f32::MAX, f32::min);

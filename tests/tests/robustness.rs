@@ -12,7 +12,7 @@ use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
 use models::bundle::BundleError;
 use models::label::Class;
 use models::radiograph::{Radiograph, RadiographError};
-use tests::{encoded, zoo_bundles};
+use tests::{encoded, zoo};
 
 /// Tag and VR of elements as an explicit VR little endian file holds them.
 const ROWS: &[u8] = b"\x28\x00\x10\x00US";
@@ -122,7 +122,7 @@ fn no_damage_to_a_dicom_header_makes_the_decoder_panic() {
 
 #[test]
 fn every_zoo_bundle_reproduces_its_golden_case() {
-    for dir in zoo_bundles() {
+    for dir in zoo() {
         let scanner = Scanner::load(&dir).expect("the bundle loads");
         let name = &scanner.bundle().card.name;
         assert!(dir.ends_with(name), "{} calls itself {name}", dir.display());
@@ -132,7 +132,7 @@ fn every_zoo_bundle_reproduces_its_golden_case() {
 
 #[test]
 fn pictures_without_content_are_referred() {
-    let scanner = Scanner::load(&zoo_bundles()[0]).expect("the bundle loads");
+    let scanner = Scanner::load(&zoo()[0]).expect("the bundle loads");
     for luminance in [0, 30_000, u16::MAX] {
         let blank = Radiograph::new(300, 400, vec![luminance; 300 * 400]).expect("a picture");
         let judgement = scanner.scan(&blank).expect("a judgement");
@@ -144,7 +144,7 @@ fn pictures_without_content_are_referred() {
 #[test]
 fn a_flipped_byte_in_any_file_of_a_bundle_is_refused_and_named() {
     let copy = tempfile::tempdir().expect("a temporary folder");
-    let names = copy_tree(&zoo_bundles()[0], copy.path(), "");
+    let names = copy_tree(&zoo()[0], copy.path(), "");
     assert!(names.len() >= 6, "card, checksum, network, head and golden case: {names:?}");
     for name in &names {
         let path = copy.path().join(name);

@@ -51,7 +51,10 @@ fn print_card(bundle: &Bundle) {
     for (control, accuracy) in &results.controls {
         println!("  control    {:.1} % {control}", accuracy * 100.0);
     }
-    println!("  heat map   {} ({2} x {2}, {1} channels)", card.cam.layer, card.cam.shape.channels, card.cam.shape.side);
+    println!(
+        "  heat map   {} ({2} x {2}, {1} channels)",
+        card.cam.layer, card.cam.shape.channels, card.cam.shape.side
+    );
     println!("  limits     {}", results.limits);
     println!("  use        {}", card.intended_use);
     for attribution in &card.attributions {

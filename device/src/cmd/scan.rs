@@ -51,7 +51,10 @@ pub fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
     if !args.json {
-        println!("{:32} {:22} {:9} {:18} {:>6} {:>9}", "image", "model", "verdict", "class", "prob.", "time");
+        println!(
+            "{:32} {:22} {:9} {:18} {:>6} {:>9}",
+            "image", "model", "verdict", "class", "prob.", "time"
+        );
     }
     let mut stems = Stems::default();
     let mut entries = Vec::new();
@@ -210,9 +213,8 @@ fn print_record(record: &Record, json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(record)?);
         return Ok(());
     }
-    let leaf = |file: &str| {
-        Path::new(file).file_name().unwrap_or_default().to_string_lossy().into_owned()
-    };
+    let leaf =
+        |file: &str| Path::new(file).file_name().unwrap_or_default().to_string_lossy().into_owned();
     match record {
         Record::Scan(scan) => println!(
             "{:32} {:22} {:9} {:18} {:>5.1}% {:>6.0} ms",
@@ -254,8 +256,11 @@ fn model_card(scanner: &Scanner) -> ModelCard {
     let bundle = scanner.bundle();
     let results = &bundle.card.results;
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    let controls: Vec<String> =
-        results.controls.iter().map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+    let controls: Vec<String> = results
+        .controls
+        .iter()
+        .map(|(name, share)| format!("{name} {}", percent(*share)))
+        .collect();
     ModelCard {
         name: bundle.card.name.clone(),
         architecture: bundle.card.architecture.to_string(),

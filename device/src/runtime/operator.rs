@@ -5,12 +5,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{InferenceOp, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, Solver, expand};
-use tract_onnx::model::ParsingContext;
 
 use super::qconv::{ConvShape, QConv, QConvParams};
 
@@ -114,7 +114,11 @@ impl Expansion for Declared {
             weights: weights.try_as_plain_ram()?.as_slice::<i8>()?,
             bias: bias.try_as_plain_ram()?.as_slice::<i32>()?,
         })?;
-        let op = FusedQLinearConv { shape, convolution: Arc::new(convolution), scratch: Scratch::default() };
+        let op = FusedQLinearConv {
+            shape,
+            convolution: Arc::new(convolution),
+            scratch: Scratch::default(),
+        };
         target.wire_node(prefix, op, &[inputs[0]])
     }
 }

@@ -64,7 +64,9 @@ pub fn run(args: ExplainArgs) -> anyhow::Result<()> {
         let steps = heat.iter().map(|h| (h * 255.0 + 0.5) as u8).collect();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let out = args.out.join(format!("{stem}.{class}.png"));
-        image::GrayImage::from_raw(SIDE, SIDE, steps).context("a map of another size")?.save(&out)?;
+        image::GrayImage::from_raw(SIDE, SIDE, steps)
+            .context("a map of another size")?
+            .save(&out)?;
         println!("{} {class} peak {:?} {}", stem, cam::peak(&heat), out.display());
     }
     Ok(())

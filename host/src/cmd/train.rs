@@ -232,7 +232,8 @@ fn frozen_through(
         Some(layer) => Ok(Some(layer.to_string())),
         None if device.is_cuda() => Ok(None),
         None => {
-            let covered = weights.apply(&mut Network::random(architecture.clone(), 0, Device::Cpu))?;
+            let covered =
+                weights.apply(&mut Network::random(architecture.clone(), 0, Device::Cpu))?;
             Ok(Some(architecture.nodes[covered].name.clone()))
         }
     }
@@ -249,7 +250,10 @@ fn default_out(args: &TrainArgs, plan: &Plan) -> PathBuf {
 
 fn announce(plan: &Plan, device: Device, folds: usize) {
     let where_ = if device.is_cuda() { "CUDA" } else { "the CPU" };
-    println!("Training {} on {where_}, {folds} folds, seed {}.", plan.architecture, plan.recipe.seed);
+    println!(
+        "Training {} on {where_}, {folds} folds, seed {}.",
+        plan.architecture, plan.recipe.seed
+    );
     if let Some(layer) = &plan.frozen_through {
         println!(
             "Layers through {layer} are frozen; their outputs for {} views of every picture are \

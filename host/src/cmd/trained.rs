@@ -48,7 +48,8 @@ impl TrainedArgs {
     /// # Errors
     /// When the fold is not finished or the data set is another one.
     pub fn load(&self) -> anyhow::Result<Trained> {
-        let plan = Plan::load(&self.run).context("no training run there: make one with `host train`")?;
+        let plan =
+            Plan::load(&self.run).context("no training run there: make one with `host train`")?;
         let manifest = Manifest::load(&self.data)?;
         let folds = Folds::load(&self.data, &manifest)?;
         if plan.manifest_digest != manifest.digest() || plan.folds_digest != folds.digest() {

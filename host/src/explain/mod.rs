@@ -30,7 +30,11 @@ impl Reference {
 ///
 /// # Errors
 /// When libtorch fails.
-pub fn grad_cam(network: &Network, input: &Tensor, class: Class) -> Result<Reference, NetworkError> {
+pub fn grad_cam(
+    network: &Network,
+    input: &Tensor,
+    class: Class,
+) -> Result<Reference, NetworkError> {
     let architecture = network.architecture();
     let last = architecture.nodes.len() - 1;
     let input = input.to_device(network.device());

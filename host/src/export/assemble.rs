@@ -119,8 +119,7 @@ fn spread(positions: &[usize], count: usize) -> Vec<usize> {
 }
 
 fn golden_input() -> Result<Vec<u8>, AssembleError> {
-    let spec =
-        PhantomSpec { class: Class::Scoliosis, seed: GOLDEN_SEED, width: 224, height: 448 };
+    let spec = PhantomSpec { class: Class::Scoliosis, seed: GOLDEN_SEED, width: 224, height: 448 };
     let phantom: Radiograph = render(&spec)?.image;
     let bytes = phantom.samples().iter().map(|&s| (s >> 8) as u8).collect();
     let picture = image::GrayImage::from_raw(phantom.width(), phantom.height(), bytes)
@@ -144,10 +143,7 @@ fn card(source: &Source<'_>, largest_distance: f64, calibrated_on: Option<usize>
         precision: source.precision,
         classes: Class::ALL.to_vec(),
         input: InputRule::default(),
-        cam: CamLayer {
-            layer: architecture.cam_layer().into(),
-            shape: architecture.cam_shape,
-        },
+        cam: CamLayer { layer: architecture.cam_layer().into(), shape: architecture.cam_shape },
         quantization: calibrated_on.map(|calibration_images| Quantization {
             scheme: "QLinearConv: symmetric i8 weights per output channel, asymmetric i8 \
                      activations per tensor, i32 bias; residual sums and the head in float"

@@ -215,7 +215,11 @@ impl Writer<'_> {
             if index + 1 == layers.len() { LOGITS.to_string() } else { hidden_name(index) };
         let layer = folded(self.network, at)?;
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        self.graph.initializer.push(TensorProto::floats(&weight, &[outputs, inputs], &layer.weight));
+        self.graph.initializer.push(TensorProto::floats(
+            &weight,
+            &[outputs, inputs],
+            &layer.weight,
+        ));
         self.graph.initializer.push(TensorProto::floats(&bias, &[outputs], &layer.bias));
         let transposed = vec![AttributeProto::int("transB", 1)];
         self.push("Gemm", &[&input.name, &weight, &bias], &output, transposed);

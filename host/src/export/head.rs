@@ -62,7 +62,12 @@ pub fn head_from_network(network: &Network) -> Result<Head, HeadExportError> {
 }
 
 /// Sums a flattened layer's weights over each channel's positions: `[outputs, channels]`.
-fn summed_over_positions(weight: &[f32], outputs: usize, channels: usize, inputs: usize) -> Vec<f32> {
+fn summed_over_positions(
+    weight: &[f32],
+    outputs: usize,
+    channels: usize,
+    inputs: usize,
+) -> Vec<f32> {
     let positions = inputs / channels;
     let sum = |w: &[f32]| w.iter().fold(0.0f64, |s, &v| s + f64::from(v)) as f32;
     let summed: Vec<f32> = weight.chunks_exact(positions).map(sum).collect();

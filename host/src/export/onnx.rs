@@ -197,8 +197,7 @@ impl ValueInfoProto {
     /// A tensor of 32-bit floats.
     pub fn floats(name: &str, dims: &[usize]) -> Self {
         let dim = dims.iter().map(|&d| DimensionProto { dim_value: d as i64 }).collect();
-        let tensor =
-            TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
+        let tensor = TensorTypeProto { elem_type: FLOAT, shape: Some(TensorShapeProto { dim }) };
         Self { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
     }
 }

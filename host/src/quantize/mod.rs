@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_layer_survives_within_half_a_step() {
-        let layer = Layer { weight: vec![1.0, -0.5, 0.25, 0.0, 0.001, 0.002], bias: vec![0.3, -4.0] };
+        let layer =
+            Layer { weight: vec![1.0, -0.5, 0.25, 0.0, 0.001, 0.002], bias: vec![0.3, -4.0] };
         let q = quantized(&layer, 0.1);
         for (i, w) in layer.weight.iter().enumerate() {
             let scale = q.scales[i / 3];

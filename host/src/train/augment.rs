@@ -37,7 +37,8 @@ pub fn augmented(batch: &Tensor, generator: &mut impl Rng) -> Tensor {
     }
     let noise = Tensor::from_slice(&noise_field(generator, batch.numel()));
     let options = (Kind::Float, batch.device());
-    let to_device = |values: &[f64]| Tensor::from_slice(values).to_kind(options.0).to_device(options.1);
+    let to_device =
+        |values: &[f64]| Tensor::from_slice(values).to_kind(options.0).to_device(options.1);
     let grid = Tensor::affine_grid_generator(
         &to_device(&placements).view([count, 2, 3]),
         batch.size(),

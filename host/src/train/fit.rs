@@ -190,9 +190,16 @@ fn schedule(done: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
 }
 
-fn batch(views: &Views, positions: &[usize], device: Device, random: &mut impl rand::Rng) -> Tensor {
+fn batch(
+    views: &Views,
+    positions: &[usize],
+    device: Device,
+    random: &mut impl rand::Rng,
+) -> Tensor {
     match views {
-        Views::Fresh(inputs) => augmented(&at_positions(inputs, positions).to_device(device), random),
+        Views::Fresh(inputs) => {
+            augmented(&at_positions(inputs, positions).to_device(device), random)
+        }
         Views::Cached(views) => {
             let drawn: Vec<Tensor> = positions
                 .iter()

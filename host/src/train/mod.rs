@@ -20,7 +20,7 @@ pub mod fit;
 pub mod network;
 pub mod optimizer;
 pub mod pretrained;
-pub mod pth;
 pub mod probe;
+pub mod pth;
 pub mod run;
 pub mod samples;

@@ -95,7 +95,8 @@ impl Network {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, file: &Path) -> Result<(), NetworkError> {
-        let named: Vec<_> = self.tensors.iter().map(|(n, t)| (n, t.to_device(Device::Cpu))).collect();
+        let named: Vec<_> =
+            self.tensors.iter().map(|(n, t)| (n, t.to_device(Device::Cpu))).collect();
         Ok(Tensor::write_safetensors(&named, file)?)
     }
 

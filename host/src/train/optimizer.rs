@@ -91,9 +91,8 @@ impl AdamW {
     /// # Errors
     /// When a part of it is absent.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<(), NetworkError> {
-        let part = |name: String| {
-            state.get(&name).map(Tensor::copy).ok_or(NetworkError::Missing(name))
-        };
+        let part =
+            |name: String| state.get(&name).map(Tensor::copy).ok_or(NetworkError::Missing(name));
         self.step = part("step".into())?.f_int64_value(&[0])?;
         for (name, (first, second)) in &mut self.moments {
             let device = first.device();

@@ -317,7 +317,12 @@ mod tests {
             let named = named.map(|(n, t)| (n.to_string(), t.copy())).into_iter().collect();
             let ours = grey_first_layer(named, "c", channels);
             let ours = ((&grey - f64::from(MEAN)) / f64::from(STD)).conv2d(
-                &ours["c.weight"], Some(&ours["c.bias"]), [1, 1], [0, 0], [1, 1], 1,
+                &ours["c.weight"],
+                Some(&ours["c.bias"]),
+                [1, 1],
+                [0, 0],
+                [1, 1],
+                1,
             );
             let worst = ((theirs - ours).abs().max() / scale).double_value(&[]);
             assert!(worst < 1e-4, "{worst}");

@@ -31,7 +31,8 @@ pub fn fitted(features: &Tensor, labels: &Tensor, class_weights: &Tensor) -> (Te
             0.0,
         ) + weight.square().sum(Kind::Float) * (0.5 * PENALTY / count as f64);
         let gradients = Tensor::run_backward(&[loss], &[&weight, &bias], false, false);
-        let rate = LEARNING_RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / STEPS as f64).cos());
+        let rate =
+            LEARNING_RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / STEPS as f64).cos());
         tch::no_grad(|| {
             for ((tensor, gradient), (first, second)) in
                 [&weight, &bias].into_iter().zip(&gradients).zip(&mut moments)
@@ -60,7 +61,8 @@ mod tests {
         let labels = Tensor::arange(90, (Kind::Int64, Device::Cpu)).remainder(3);
         let centres = Tensor::eye(3, (Kind::Float, Device::Cpu)).index_select(0, &labels) * 5.0;
         let features = centres + Tensor::randn([90, 3], (Kind::Float, Device::Cpu)) + 100.0;
-        let (weight, bias) = fitted(&features, &labels, &Tensor::ones([3], (Kind::Float, Device::Cpu)));
+        let (weight, bias) =
+            fitted(&features, &labels, &Tensor::ones([3], (Kind::Float, Device::Cpu)));
         let hits = features.linear(&weight, Some(&bias)).argmax(1, false).eq_tensor(&labels);
         assert!(hits.sum(Kind::Int64).int64_value(&[]) >= 88);
     }

@@ -47,7 +47,11 @@ impl Samples {
     ///
     /// # Errors
     /// At the first picture that cannot be read or decoded.
-    pub fn load(dir: &Path, manifest: &Manifest, progress: &ProgressBar) -> Result<Self, SamplesError> {
+    pub fn load(
+        dir: &Path,
+        manifest: &Manifest,
+        progress: &ProgressBar,
+    ) -> Result<Self, SamplesError> {
         let records = manifest.records();
         progress.set_length(records.len() as u64);
         let mut values = Vec::with_capacity(records.len() * (SIDE * SIDE) as usize);
@@ -72,8 +76,8 @@ impl Samples {
 }
 
 fn read(path: &Path) -> Result<Radiograph, SamplesError> {
-    let bytes = fs::read(path)
-        .map_err(|source| SamplesError::File { path: path.to_path_buf(), source })?;
+    let bytes =
+        fs::read(path).map_err(|source| SamplesError::File { path: path.to_path_buf(), source })?;
     Radiograph::decode(&bytes)
         .map_err(|source| SamplesError::Picture { path: path.to_path_buf(), source })
 }

@@ -193,10 +193,8 @@ impl Card {
         struct Version {
             format: u32,
         }
-        let parse_error = |source: toml::de::Error| BundleError::Parse {
-            file: CARD_FILE,
-            source: source.into(),
-        };
+        let parse_error =
+            |source: toml::de::Error| BundleError::Parse { file: CARD_FILE, source: source.into() };
         let version: Version = toml::from_slice(bytes).map_err(parse_error)?;
         if version.format != FORMAT {
             return Err(BundleError::Format { found: version.format });

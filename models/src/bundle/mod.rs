@@ -176,12 +176,9 @@ impl Bundle {
         let expected = toml::to_string(parts.expected)?.into_bytes();
         let head = tensors::write(parts.head, parts.outliers)?;
         card.files.clear();
-        for (name, bytes) in PARTS.into_iter().zip([
-            parts.model,
-            &head,
-            parts.golden_input,
-            &expected,
-        ]) {
+        for (name, bytes) in
+            PARTS.into_iter().zip([parts.model, &head, parts.golden_input, &expected])
+        {
             write(dir, name, bytes)?;
             card.files.insert(name.into(), sha256(bytes));
         }
@@ -233,7 +230,8 @@ fn refuse_foreign_files(dir: &Path, card: &Card) -> Result<(), BundleError> {
             let name = if folder.is_empty() { leaf } else { format!("{folder}/{leaf}") };
             if entry.path().is_dir() {
                 pending.push(name);
-            } else if name != CARD_FILE && name != CHECKSUM_FILE && !card.files.contains_key(&name) {
+            } else if name != CARD_FILE && name != CHECKSUM_FILE && !card.files.contains_key(&name)
+            {
                 return Err(BundleError::Foreign { file: name });
             }
         }
@@ -270,8 +268,11 @@ mod tests {
 
     fn saved(dir: &Path) -> String {
         let outliers = Outliers { mean: vec![0.5; 6], inverse_variance: vec![1.0, 4.0] };
-        let expected =
-            Expected { logits: [0.1, -2.5, 1e-7], verdict: "normal".into(), heat_digest: "ab".into() };
+        let expected = Expected {
+            logits: [0.1, -2.5, 1e-7],
+            verdict: "normal".into(),
+            heat_digest: "ab".into(),
+        };
         let head = small();
         let parts = Parts {
             model: b"onnx bytes",

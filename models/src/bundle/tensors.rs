@@ -92,7 +92,8 @@ pub(super) fn write(head: &Head, outliers: &Outliers) -> Result<Vec<u8>, Tensors
             ("head.bias", vec![bias.len()], bias),
         ],
         Path::Hidden { first_summed, second, last, bias } => {
-            let mut named: Vec<(&str, Vec<usize>, &[f32])> = vec![("head.bias", vec![bias.len()], bias)];
+            let mut named: Vec<(&str, Vec<usize>, &[f32])> =
+                vec![("head.bias", vec![bias.len()], bias)];
             for (name, matrix) in
                 [("head.first_summed", first_summed), ("head.second", second), ("head.last", last)]
             {
