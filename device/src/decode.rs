@@ -53,6 +53,13 @@ fn radiograph_from_dicom(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
     let side = |tag| -> Option<u32> { object.element_opt(tag).ok()??.to_int().ok() };
     let (width, height) = side(tags::COLUMNS).zip(side(tags::ROWS)).ok_or(DecodeError::NoSize)?;
     check_size(width, height)?;
+    // The decoder's tables panic or fill the memory for other depths.
+    match side(tags::BITS_STORED) {
+        Some(1..=16) => {}
+        depth => {
+            return Err(DecodeError::Pixels(format!("{depth:?} bits stored, 1 to 16 needed")));
+        }
+    }
     let picture = picture_from_object(&object)?;
     Ok(Radiograph::from_image(&picture)?)
 }
