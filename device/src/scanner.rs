@@ -11,7 +11,7 @@ use models::preprocess::{Letterbox, input_from_radiograph};
 use models::radiograph::{Radiograph, RadiographError};
 
 use crate::record::{Latency, Verdict};
-use crate::runtime::engine::{Engine, EngineError};
+use crate::runtime::engine::{Engine, EngineError, EngineOptions};
 use crate::{gate, verdict};
 
 /// A verified bundle with its network loaded.
@@ -72,13 +72,21 @@ pub enum ScannerError {
 }
 
 impl Scanner {
+    /// Verifies a bundle and loads its network, to run as fast as this machine can.
+    ///
+    /// # Errors
+    /// As [`Scanner::load_with`].
+    pub fn load(dir: &Path) -> Result<Self, ScannerError> {
+        Self::load_with(dir, EngineOptions::default())
+    }
+
     /// Verifies a bundle and loads its network.
     ///
     /// # Errors
     /// When a byte of the bundle differs or the network does not load.
-    pub fn load(dir: &Path) -> Result<Self, ScannerError> {
+    pub fn load_with(dir: &Path, options: EngineOptions) -> Result<Self, ScannerError> {
         let bundle = Bundle::load(dir)?;
-        let engine = Engine::load(&bundle.model, bundle.head.hidden_layers())?;
+        let engine = Engine::load(&bundle.model, bundle.head.hidden_layers(), options)?;
         Ok(Self { bundle, engine })
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use device::runtime::engine::Engine;
+use device::runtime::engine::{Engine, EngineOptions};
 use device::verdict::likeliest;
 use host::export::graph::model_from_network;
 use host::quantize::Ranges;
@@ -40,7 +40,8 @@ fn peer_logits(model: &[u8], inputs: &[Input]) -> Vec<[f32; 3]> {
 
 fn check(what: &str, model: &[u8], hidden_layers: usize, images: usize) {
     let inputs = phantom_inputs(images);
-    let engine = Engine::load(model, hidden_layers).expect("loads in tract");
+    let engine =
+        Engine::load(model, hidden_layers, EngineOptions::default()).expect("loads in tract");
     let ours: Vec<[f32; 3]> = inputs.iter().map(|i| engine.run(i).expect("runs").logits).collect();
     let theirs = peer_logits(model, &inputs);
     let all = || theirs.iter().flatten().copied();
@@ -72,7 +73,7 @@ fn float_and_int8_exports_agree_with_onnx_runtime() {
         let ranges = Ranges::observe(&network, &tensor_from_inputs(&phantom_inputs(3)));
         let model = model_from_network(&network, Some(&ranges)).expect("int8 model");
         let inputs = phantom_inputs(3);
-        let engine = Engine::load(&model, 0).expect("loads in tract");
+        let engine = Engine::load(&model, 0, EngineOptions::default()).expect("loads in tract");
         let theirs = peer_logits(&model, &inputs);
         for (input, theirs) in inputs.iter().zip(theirs) {
             let ours = engine.run(input).expect("runs").logits;

@@ -1,7 +1,7 @@
 //! The device's Grad-CAM, computed without autograd, against autograd: float networks of every
 //! head, every class, random weights and trained ones.
 
-use device::runtime::engine::Engine;
+use device::runtime::engine::{Engine, EngineOptions};
 use host::explain::grad_cam;
 use host::export::graph::model_from_network;
 use host::export::head::head_from_network;
@@ -30,7 +30,8 @@ fn check(kind: &str) {
 fn maps_agree(network: &Network, image: &Tensor, weights: &str) {
     let head = head_from_network(network).expect("head");
     let model = model_from_network(network, None).expect("model");
-    let engine = Engine::load(&model, head.hidden_layers()).expect("loads");
+    let engine =
+        Engine::load(&model, head.hidden_layers(), EngineOptions::default()).expect("loads");
     let side = head.shape.side;
     for class in Class::ALL {
         let (raw, logits) = device_map(&engine, &head, image, class).expect("device");

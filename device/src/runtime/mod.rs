@@ -1,10 +1,18 @@
-//! The network at work: tract loads, plans and runs the ONNX graph; quantized convolutions go to
-//! kernels of our own.
+//! The network at work: tract loads, plans and runs what is float; the integer part, where nearly
+//! all of the work is, runs in fused convolutions of our own.
 //!
 //! - [`engine`]: from the network's input to logits and the captured layer;
-//! - [`operator`]: `QLinearConv` as a tract operator;
-//! - [`qconv`]: the kernels.
+//! - [`fuse`]: from an int8 ONNX graph to a [`program`] and a [`tail`];
+//! - [`qdq`]: an int8 graph in float arithmetic, for tract alone;
+//! - [`qconv`]: the convolutions and their kernels;
+//! - [`pool`]: the threads that share their work;
+//! - [`onnx`]: reading nodes and constants.
 
 pub mod engine;
-pub mod operator;
+pub mod fuse;
+pub mod onnx;
+pub mod pool;
+pub mod program;
 pub mod qconv;
+pub mod qdq;
+pub mod tail;

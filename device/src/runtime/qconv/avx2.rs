@@ -1,4 +1,4 @@
-//! The convolution for x86-64 with AVX2.
+//! The inner loops for x86-64 with AVX2.
 //!
 //! Six output pixels times sixteen output channels are accumulated at once in twelve registers.
 //! Input values are taken two at a time: a pair is broadcast, multiplied with sixteen pairs of
@@ -8,19 +8,11 @@
 
 use std::arch::x86_64::*;
 
-use super::BlockRange;
-use super::pack::{BLOCK, packed_row_len};
-use super::shape::Plane;
-
-/// Run values per group of packed weights: the pair that one multiply-add consumes.
-pub(super) const LANES: usize = 2;
+use super::kernel::{Chunk, LANES, Requantize, Residual};
+use super::pack::BLOCK;
 
 /// Output pixels accumulated together.
 const TILE: usize = 6;
-
-/// Output pixels staged before they are written channel by channel: whole tiles and whole
-/// transpositions.
-const GROUP: usize = 48;
 
 /// Proof that this processor has AVX2.
 #[derive(Clone, Copy, Debug)]
@@ -31,157 +23,264 @@ impl Avx2 {
         is_x86_feature_detected!("avx2").then_some(Self(()))
     }
 
-    /// Widens input rows from `first_row` on into `out`, whole padded rows, as `x - x_zero`.
-    pub fn widen_rows(
+    pub fn accumulate(
         self,
-        x: &[i8],
-        x_zero: i8,
-        plane: &Plane,
-        first_row: usize,
-        out: &mut [i16],
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        first: Option<&[i32; BLOCK]>,
+        sums: &mut [[i32; BLOCK]],
     ) {
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { widen_rows(x, x_zero, plane, first_row, out) }
+        unsafe { accumulate(x, starts, chunks, weights, first, sums) }
     }
 
-    /// Computes a range of output-channel blocks; `y` is their part of the output.
-    pub fn convolve(self, range: &BlockRange<'_>, y: &mut [i8]) {
+    pub fn requantize(self, sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { convolve(range, y) }
+        unsafe { requantize(sums, to, out) }
+    }
+
+    pub fn requantize_and_add(
+        self,
+        sums: &[[i32; BLOCK]],
+        to: &Requantize,
+        residual: &Residual,
+        out: &mut [[i16; BLOCK]],
+    ) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { requantize_and_add(sums, to, residual, out) }
+    }
+
+    pub fn transform_input(
+        self,
+        x: &[i16],
+        start: usize,
+        row_len: usize,
+        channels: usize,
+        out: &mut [i16],
+        stride: usize,
+    ) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { transform_input(x, start, row_len, channels, out, stride) }
+    }
+
+    pub fn transform_output(
+        self,
+        products: &[[i32; BLOCK]],
+        stride: usize,
+        bias: &[i32; BLOCK],
+        out: &mut [[i32; BLOCK]; 4],
+    ) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { transform_output(products, stride, bias, out) }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn convolve(range: &BlockRange<'_>, y: &mut [i8]) {
-    let pixels = range.plane.output_pixels();
-    let band = range.plane.band(GROUP);
-    for band_start in (0..pixels).step_by(band) {
-        let band_end = pixels.min(band_start + band);
-        for (index, channels) in y.chunks_mut(BLOCK * pixels).enumerate() {
-            let block = Block::new(range, index);
-            for first in (band_start..band_end).step_by(GROUP) {
-                let count = GROUP.min(band_end - first);
-                let mut staged = [[0; BLOCK]; GROUP];
-                block.compute_group(first, &mut staged[..count]);
-                store_group(&staged, first, count, channels, pixels);
+fn accumulate(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    first: Option<&[i32; BLOCK]>,
+    sums: &mut [[i32; BLOCK]],
+) {
+    let last_start = starts.iter().copied().max().unwrap_or(0);
+    let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
+    let steps: usize = chunks.iter().map(|c| c.steps).sum();
+    assert!(last_start + reach <= x.len());
+    assert_eq!(weights.len(), steps * LANES * BLOCK);
+    for (starts, sums) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)) {
+        if let Some(first) = first {
+            sums.fill(*first);
+        }
+        // SAFETY: the assertions above are what `accumulate_tile` asks for.
+        unsafe {
+            match starts.len() {
+                1 => accumulate_tile::<1>(x, starts, chunks, weights, sums),
+                2 => accumulate_tile::<2>(x, starts, chunks, weights, sums),
+                3 => accumulate_tile::<3>(x, starts, chunks, weights, sums),
+                4 => accumulate_tile::<4>(x, starts, chunks, weights, sums),
+                5 => accumulate_tile::<5>(x, starts, chunks, weights, sums),
+                _ => accumulate_tile::<TILE>(x, starts, chunks, weights, sums),
             }
         }
     }
 }
 
-/// Sixteen output channels.
-struct Block<'a> {
-    plane: &'a Plane,
-    input: &'a [i16],
-    weights: &'a [i8],
-    bias: &'a [i32; BLOCK],
-    multipliers: &'a [f32; BLOCK],
-    y_zero: i8,
+/// Accumulates `P` pixels.
+///
+/// # Safety
+/// Every start plus every chunk's end is within `x`, and `weights` holds `LANES * BLOCK` values
+/// for every step of the chunks.
+#[target_feature(enable = "avx2")]
+unsafe fn accumulate_tile<const P: usize>(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    sums: &mut [[i32; BLOCK]],
+) {
+    let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
+    let mut totals: [[__m256i; 2]; P] = std::array::from_fn(|p| load_channels(&sums[p]));
+    let mut weights = weights.as_ptr();
+    for chunk in chunks {
+        // SAFETY: the chunk begins within `x` for every pixel, by the caller's promise.
+        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
+        for step in 0..chunk.steps {
+            // SAFETY: over all chunks this reads 32 values for each step, which the caller
+            // promises `weights` to hold.
+            let [low, high] = unsafe {
+                let low = _mm256_loadu_si256(weights.cast());
+                let high = _mm256_loadu_si256(weights.add(BLOCK).cast());
+                weights = weights.add(LANES * BLOCK);
+                [low, high]
+            };
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: both values lie before the chunk's end, which the caller promises to be
+                // within `x`.
+                let pair = unsafe { row.add(step * LANES).cast::<i32>().read_unaligned() };
+                let pair = _mm256_set1_epi32(pair);
+                totals[0] = _mm256_add_epi32(totals[0], _mm256_madd_epi16(pair, low));
+                totals[1] = _mm256_add_epi32(totals[1], _mm256_madd_epi16(pair, high));
+            }
+        }
+    }
+    for (sums, totals) in sums.iter_mut().zip(totals) {
+        store_channels(totals, sums);
+    }
 }
 
-impl<'a> Block<'a> {
-    fn new(range: &BlockRange<'a>, index: usize) -> Self {
-        let shape = &range.plane.shape;
-        let len = packed_row_len(shape, LANES) * shape.kernel[0];
-        Self {
-            plane: range.plane,
-            input: range.input,
-            weights: &range.weights[index * len..(index + 1) * len],
-            bias: &range.bias[index],
-            multipliers: &range.multipliers[index],
-            y_zero: range.y_zero,
-        }
+#[target_feature(enable = "avx2")]
+fn requantize(sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
+    for (out, sums) in out.iter_mut().zip(sums) {
+        let [low, high] = steps(load_channels(sums), to);
+        store_steps(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high), out);
     }
+}
 
-    /// Computes adjacent output pixels from `first` on: `out[pixel][channel]`.
-    #[target_feature(enable = "avx2")]
-    fn compute_group(&self, first: usize, out: &mut [[i8; BLOCK]]) {
-        let mut offsets = self.plane.offsets(first);
-        for tile in out.chunks_mut(TILE) {
-            let mut starts = [0; TILE];
-            for (start, offset) in starts.iter_mut().zip(offsets.by_ref().take(tile.len())) {
-                *start = offset;
-            }
-            match tile.len() {
-                1 => self.compute_tile::<1>(&starts, tile),
-                2 => self.compute_tile::<2>(&starts, tile),
-                3 => self.compute_tile::<3>(&starts, tile),
-                4 => self.compute_tile::<4>(&starts, tile),
-                5 => self.compute_tile::<5>(&starts, tile),
-                _ => self.compute_tile::<TILE>(&starts, tile),
-            }
+#[target_feature(enable = "avx2")]
+fn requantize_and_add(
+    sums: &[[i32; BLOCK]],
+    to: &Requantize,
+    residual: &Residual,
+    out: &mut [[i16; BLOCK]],
+) {
+    let branch_scale = _mm256_set1_ps(residual.branch_scale);
+    let skip_scale = _mm256_set1_ps(residual.skip_scale);
+    let scale = _mm256_set1_ps(residual.scale);
+    let floor = _mm256_set1_ps(residual.floor);
+    let [low, high] = residual.range.map(|bound| _mm256_set1_ps(bound));
+    for (out, sums) in out.iter_mut().zip(sums) {
+        let branch = steps(load_channels(sums), to);
+        let skip = load_steps(out);
+        let mut totals = [_mm256_setzero_si256(); 2];
+        for ((total, branch), skip) in totals.iter_mut().zip(branch).zip(skip) {
+            let skip = _mm256_mul_ps(_mm256_cvtepi32_ps(skip), skip_scale);
+            let sum = _mm256_add_ps(_mm256_mul_ps(branch, branch_scale), skip);
+            let steps = _mm256_div_ps(_mm256_max_ps(sum, floor), scale);
+            *total = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(steps, low), high));
         }
+        store_steps(totals[0], totals[1], out);
     }
+}
 
-    /// Computes `P` output pixels whose inputs begin at the first `P` offsets.
-    #[target_feature(enable = "avx2")]
-    fn compute_tile<const P: usize>(&self, starts: &[usize; TILE], out: &mut [[i8; BLOCK]]) {
-        let rows = self.plane.shape.kernel[0];
-        let pairs = self.plane.shape.run().div_ceil(LANES);
-        let row_len = self.plane.row_len();
-        let reach = (rows - 1) * row_len + pairs * LANES;
-        assert!(starts[..P].iter().all(|start| start + reach <= self.input.len()));
-        assert_eq!(self.weights.len(), rows * pairs * LANES * BLOCK);
-        let [bias_low, bias_high] = load_channels(self.bias);
-        let mut sums = [[bias_low, bias_high]; P];
-        let mut weights = self.weights.as_ptr();
-        for ky in 0..rows {
-            let mut row = [self.input.as_ptr(); P];
-            for (row, start) in row.iter_mut().zip(starts) {
-                // SAFETY: `start + ky * row_len` is below `start + reach`, which the assertion
-                // above bounds by the input's length.
-                *row = unsafe { row.add(start + ky * row_len) };
-            }
-            for pair in 0..pairs {
-                // SAFETY: the loops pass here `rows * pairs` times and read
-                // `LANES * BLOCK` = 32 bytes of weights each time: in all the length asserted.
-                let (low, high) = unsafe {
-                    let low = _mm_loadu_si128(weights.cast());
-                    let high = _mm_loadu_si128(weights.add(BLOCK).cast());
-                    weights = weights.add(LANES * BLOCK);
-                    (_mm256_cvtepi8_epi16(low), _mm256_cvtepi8_epi16(high))
-                };
-                for (sums, row) in sums.iter_mut().zip(row) {
-                    // SAFETY: the two values end at most at `start + reach` (`ky < rows`,
-                    // `pair < pairs`), which the assertion above bounds by the input's length.
-                    let values = unsafe { row.add(pair * LANES).cast::<i32>().read_unaligned() };
-                    let values = _mm256_set1_epi32(values);
-                    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(values, low));
-                    sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(values, high));
-                }
-            }
-        }
-        for (out, sums) in out.iter_mut().zip(sums) {
-            self.requantize(sums, out);
-        }
+/// `clamp(round_ties_even(sum * multiplier))` for sixteen channels, as whole `f32`.
+///
+/// Clamping first gives the same value, because the bounds are whole.
+#[target_feature(enable = "avx2")]
+fn steps(sums: [__m256i; 2], to: &Requantize) -> [__m256; 2] {
+    let [low, high] = to.range.map(|bound| _mm256_set1_ps(bound));
+    let (multipliers, _) = to.multipliers.as_chunks::<8>();
+    let mut steps = [_mm256_setzero_ps(); 2];
+    for ((step, sums), multipliers) in steps.iter_mut().zip(sums).zip(multipliers) {
+        // SAFETY: `multipliers` is eight `f32` long.
+        let multipliers = unsafe { _mm256_loadu_ps(multipliers.as_ptr()) };
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), multipliers);
+        let clamped = _mm256_min_ps(_mm256_max_ps(scaled, low), high);
+        *step = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped);
     }
+    steps
+}
 
-    /// `clamp(round_ties_even(sum * multiplier) + y_zero, -128, 127)` for sixteen channels.
-    ///
-    /// Clamping first gives the same value, because the bounds are whole, and keeps the
-    /// conversion, which rounds to nearest even, in range.
-    #[target_feature(enable = "avx2")]
-    fn requantize(&self, sums: [__m256i; 2], out: &mut [i8; BLOCK]) {
-        let lowest = _mm256_set1_ps(-128.0 - f32::from(self.y_zero));
-        let highest = _mm256_set1_ps(127.0 - f32::from(self.y_zero));
-        let zero = _mm256_set1_epi32(i32::from(self.y_zero));
-        let (multipliers, _) = self.multipliers.as_chunks::<8>();
-        let mut whole = sums;
-        for (value, multipliers) in whole.iter_mut().zip(multipliers) {
-            // SAFETY: `multipliers` is eight `f32` long.
-            let multipliers = unsafe { _mm256_loadu_ps(multipliers.as_ptr()) };
-            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(*value), multipliers);
-            let clamped = _mm256_min_ps(_mm256_max_ps(scaled, lowest), highest);
-            *value = _mm256_add_epi32(_mm256_cvtps_epi32(clamped), zero);
+#[target_feature(enable = "avx2")]
+fn transform_input(
+    x: &[i16],
+    start: usize,
+    row_len: usize,
+    channels: usize,
+    out: &mut [i16],
+    stride: usize,
+) {
+    assert!(channels.is_multiple_of(BLOCK));
+    assert!(start + 3 * row_len + 4 * channels <= x.len());
+    assert!(15 * stride + channels <= out.len());
+    for channel in (0..channels).step_by(BLOCK) {
+        let mut rows = [[_mm256_setzero_si256(); 4]; 4];
+        for (row, values) in rows.iter_mut().enumerate() {
+            let mut columns = [_mm256_setzero_si256(); 4];
+            for (column, value) in columns.iter_mut().enumerate() {
+                let at = start + row * row_len + column * channels + channel;
+                // SAFETY: row and column are below 4 and `channel + BLOCK <= channels`, so the
+                // second assertion bounds the sixteen values read.
+                *value = unsafe { _mm256_loadu_si256(x.as_ptr().add(at).cast()) };
+            }
+            *values = differences(columns);
         }
-        // Packing works within 128-bit halves: the permutation restores the channels' order.
-        let words = _mm256_packs_epi32(whole[0], whole[1]);
-        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-        let low = _mm256_castsi256_si128(words);
-        let high = _mm256_extracti128_si256::<1>(words);
-        // SAFETY: `out` is sixteen bytes long.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packs_epi16(low, high)) };
+        for column in 0..4 {
+            let values = differences(std::array::from_fn(|row| rows[row][column]));
+            for (row, value) in values.into_iter().enumerate() {
+                let at = (4 * row + column) * stride + channel;
+                // SAFETY: the position is below 16 and `channel + BLOCK <= channels`, so the third
+                // assertion bounds the sixteen values written.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().add(at).cast(), value) };
+            }
+        }
     }
+}
+
+/// The one-dimensional input transform `B^T d`.
+#[target_feature(enable = "avx2")]
+fn differences([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    [_mm256_sub_epi16(a, c), _mm256_add_epi16(b, c), _mm256_sub_epi16(c, b), _mm256_sub_epi16(b, d)]
+}
+
+#[target_feature(enable = "avx2")]
+fn transform_output(
+    products: &[[i32; BLOCK]],
+    stride: usize,
+    bias: &[i32; BLOCK],
+    out: &mut [[i32; BLOCK]; 4],
+) {
+    let bias = load_channels(bias);
+    let mut totals = [[_mm256_setzero_si256(); 2]; 4];
+    for half in 0..2 {
+        let mut rows = [[_mm256_setzero_si256(); 2]; 4];
+        for (row, values) in rows.iter_mut().enumerate() {
+            *values = sums(std::array::from_fn(|column| {
+                let (halves, _) = products[(4 * row + column) * stride].as_chunks::<8>();
+                // SAFETY: `halves[half]` is eight `i32` long.
+                unsafe { _mm256_loadu_si256(halves[half].as_ptr().cast()) }
+            }));
+        }
+        for column in 0..2 {
+            let values = sums(std::array::from_fn(|row| rows[row][column]));
+            for (row, value) in values.into_iter().enumerate() {
+                totals[2 * row + column][half] =
+                    _mm256_add_epi32(_mm256_srai_epi32::<2>(value), bias[half]);
+            }
+        }
+    }
+    for (out, totals) in out.iter_mut().zip(totals) {
+        store_channels(totals, out);
+    }
+}
+
+/// The one-dimensional output transform `A^T m`.
+#[target_feature(enable = "avx2")]
+fn sums([a, b, c, d]: [__m256i; 4]) -> [__m256i; 2] {
+    [_mm256_add_epi32(_mm256_add_epi32(a, b), c), _mm256_sub_epi32(_mm256_sub_epi32(b, c), d)]
 }
 
 #[target_feature(enable = "avx2")]
@@ -191,110 +290,32 @@ fn load_channels(values: &[i32; BLOCK]) -> [__m256i; 2] {
     unsafe { [_mm256_loadu_si256(values.cast()), _mm256_loadu_si256(values.add(8).cast())] }
 }
 
-/// Writes staged pixels `first..first + count` to the lines of a block's channels.
 #[target_feature(enable = "avx2")]
-fn store_group(
-    staged: &[[i8; BLOCK]; GROUP],
-    first: usize,
-    count: usize,
-    channels: &mut [i8],
-    pixels: usize,
-) {
-    let (squares, _) = staged.as_chunks::<BLOCK>();
-    for (index, square) in squares.iter().enumerate().take(count.div_ceil(BLOCK)) {
-        let lines = transpose(square);
-        let start = first + index * BLOCK;
-        let len = BLOCK.min(count - index * BLOCK);
-        for (channel, line) in channels.chunks_exact_mut(pixels).zip(&lines) {
-            channel[start..start + len].copy_from_slice(&line[..len]);
-        }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn widen_rows(x: &[i8], x_zero: i8, plane: &Plane, first_row: usize, out: &mut [i16]) {
-    let [_, left, _, right] = plane.shape.padding;
-    let channels = plane.shape.input_channels;
-    let area = plane.height * plane.width;
-    let row_len = plane.row_len();
-    for row in out.chunks_exact_mut(row_len) {
-        row[..left * channels].fill(0);
-        row[row_len - right * channels..].fill(0);
-    }
-    let first = first_row * plane.width;
-    let end = first + out.len() / row_len * plane.width;
-    // Where a pixel's channels lie in `out`.
-    let place = |pixel: usize| {
-        let (row, column) = ((pixel - first) / plane.width, pixel % plane.width);
-        row * row_len + (left + column) * channels
-    };
-    let squares_end = end - (end - first) % BLOCK;
-    for pixel in (first..squares_end).step_by(BLOCK) {
-        let mut places = [0; BLOCK];
-        for (i, slot) in places.iter_mut().enumerate() {
-            *slot = place(pixel + i);
-        }
-        for channel in (0..channels - channels % BLOCK).step_by(BLOCK) {
-            let mut square = [[0; BLOCK]; BLOCK];
-            for (i, line) in square.iter_mut().enumerate() {
-                let start = (channel + i) * area + pixel;
-                line.copy_from_slice(&x[start..start + BLOCK]);
-            }
-            for (values, place) in transpose(&square).iter().zip(places) {
-                widen(values, x_zero, &mut out[place + channel..place + channel + BLOCK]);
-            }
-        }
-        for channel in channels - channels % BLOCK..channels {
-            let start = channel * area + pixel;
-            for (&value, place) in x[start..start + BLOCK].iter().zip(places) {
-                out[place + channel] = i16::from(value) - i16::from(x_zero);
-            }
-        }
-    }
-    for pixel in squares_end..end {
-        let place = place(pixel);
-        for (channel, out) in out[place..place + channels].iter_mut().enumerate() {
-            *out = i16::from(x[channel * area + pixel]) - i16::from(x_zero);
-        }
-    }
-}
-
-/// Writes sixteen values as `i16`, less the zero point.
-#[target_feature(enable = "avx2")]
-fn widen(values: &[i8; BLOCK], x_zero: i8, out: &mut [i16]) {
-    assert_eq!(out.len(), BLOCK);
-    // SAFETY: sixteen bytes are read from `values`; sixteen `i16` are written to `out`, whose
-    // length the assertion above states.
+fn store_channels([low, high]: [__m256i; 2], values: &mut [i32; BLOCK]) {
+    let values = values.as_mut_ptr();
+    // SAFETY: sixteen `i32` are two times eight.
     unsafe {
-        let values = _mm256_cvtepi8_epi16(_mm_loadu_si128(values.as_ptr().cast()));
-        let widened = _mm256_sub_epi16(values, _mm256_set1_epi16(i16::from(x_zero)));
-        _mm256_storeu_si256(out.as_mut_ptr().cast(), widened);
+        _mm256_storeu_si256(values.cast(), low);
+        _mm256_storeu_si256(values.add(8).cast(), high);
     }
 }
 
-/// Transposes a square of bytes.
-///
-/// Interleaving line `i` with line `i + 8` rotates the eight index bits (line, then column) by
-/// one; four rounds exchange line and column.
+/// Sixteen `i16` as two times eight `i32`.
 #[target_feature(enable = "avx2")]
-fn transpose(square: &[[i8; BLOCK]; BLOCK]) -> [[i8; BLOCK]; BLOCK] {
-    let mut lines = [_mm_setzero_si128(); BLOCK];
-    for (line, bytes) in lines.iter_mut().zip(square) {
-        // SAFETY: `bytes` is sixteen bytes long.
-        *line = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
-    }
-    for _ in 0..4 {
-        let mut next = [_mm_setzero_si128(); BLOCK];
-        for i in 0..BLOCK / 2 {
-            next[2 * i] = _mm_unpacklo_epi8(lines[i], lines[i + 8]);
-            next[2 * i + 1] = _mm_unpackhi_epi8(lines[i], lines[i + 8]);
-        }
-        lines = next;
-    }
-    let mut transposed = [[0; BLOCK]; BLOCK];
-    for (bytes, line) in transposed.iter_mut().zip(lines) {
-        // SAFETY: `bytes` is sixteen bytes long.
-        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), line) };
-    }
-    transposed
+fn load_steps(values: &[i16; BLOCK]) -> [__m256i; 2] {
+    // SAFETY: sixteen `i16` are 32 bytes.
+    let values = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
+    [
+        _mm256_cvtepi16_epi32(_mm256_castsi256_si128(values)),
+        _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(values)),
+    ]
+}
+
+/// Two times eight `i32` of the range of `i16`, in order.
+#[target_feature(enable = "avx2")]
+fn store_steps(low: __m256i, high: __m256i, out: &mut [i16; BLOCK]) {
+    // Packing works within 128-bit halves: the permutation restores the channels' order.
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+    // SAFETY: sixteen `i16` are 32 bytes.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), words) };
 }

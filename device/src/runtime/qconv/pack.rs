@@ -5,57 +5,39 @@ use super::shape::ConvShape;
 /// Output channels computed together.
 pub(super) const BLOCK: usize = 16;
 
-/// A layer's constants, its output channels padded with zeros to whole blocks.
-#[derive(Clone, Debug)]
-pub(super) struct Packed {
-    /// `[block][kernel row][group of the run][BLOCK][lanes]`: see [`pack_weights`].
-    pub weights: Vec<i8>,
-    /// `[block][BLOCK]`.
-    pub bias: Vec<[i32; BLOCK]>,
-    /// `[block][BLOCK]`: accumulator units to output units.
-    pub multipliers: Vec<[f32; BLOCK]>,
+/// Reads weights `[oc, ic / groups, kh, kw]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weights<'a> {
+    pub shape: &'a ConvShape,
+    pub values: &'a [i8],
 }
 
-/// Reorders `[oc, ic, kh, kw]` weights to `[oc / BLOCK][kh][run / lanes][BLOCK][lanes]`.
-///
-/// The run is `(kw, ic)` flattened, as the widened input holds it; the last group of `lanes` and
-/// the last block are filled with zeros.
-pub(super) fn pack_weights(weights: &[i8], shape: &ConvShape, lanes: usize) -> Vec<i8> {
-    let [kernel_height, kernel_width] = shape.kernel;
-    let row_len = packed_row_len(shape, lanes);
-    let blocks = shape.output_channels.div_ceil(BLOCK);
-    let mut packed = vec![0; blocks * kernel_height * row_len];
-    let mut source = weights.iter();
-    for oc in 0..shape.output_channels {
-        for ic in 0..shape.input_channels {
-            for ky in 0..kernel_height {
-                let row = ((oc / BLOCK) * kernel_height + ky) * row_len;
-                for kx in 0..kernel_width {
-                    let k = kx * shape.input_channels + ic;
-                    let group = row + (k / lanes) * BLOCK * lanes;
-                    if let Some(&weight) = source.next() {
-                        packed[group + (oc % BLOCK) * lanes + k % lanes] = weight;
-                    }
-                }
-            }
+impl Weights<'_> {
+    /// One weight; 0 past the last output channel of the group, to fill up its last block.
+    pub fn at(&self, group: usize, output: usize, input: usize, ky: usize, kx: usize) -> i8 {
+        let ConvShape { kernel: [height, width], .. } = *self.shape;
+        if output >= self.shape.group_outputs() {
+            return 0;
         }
+        let oc = group * self.shape.group_outputs() + output;
+        self.values[((oc * self.shape.group_inputs() + input) * height + ky) * width + kx]
     }
-    packed
 }
 
-/// Packed weights of one block under one kernel row.
-pub(super) fn packed_row_len(shape: &ConvShape, lanes: usize) -> usize {
-    shape.run().div_ceil(lanes) * lanes * BLOCK
+/// Blocks of output channels per group.
+pub(super) fn group_blocks(shape: &ConvShape) -> usize {
+    shape.group_outputs().div_ceil(BLOCK)
 }
 
-/// Cuts per-channel values into blocks, the last one filled with `T::default()`.
-pub(super) fn pack_channels<T: Copy + Default>(values: &[T]) -> Vec<[T; BLOCK]> {
-    values
-        .chunks(BLOCK)
-        .map(|chunk| {
+/// Cuts per-channel values into blocks, each group's last one filled with `T::default()`.
+pub(super) fn pack_channels<T: Copy + Default>(values: &[T], shape: &ConvShape) -> Vec<[T; BLOCK]> {
+    let mut blocks = Vec::with_capacity(shape.groups * group_blocks(shape));
+    for group in values.chunks_exact(shape.group_outputs()) {
+        for chunk in group.chunks(BLOCK) {
             let mut block = [T::default(); BLOCK];
             block[..chunk.len()].copy_from_slice(chunk);
-            block
-        })
-        .collect()
+            blocks.push(block);
+        }
+    }
+    blocks
 }

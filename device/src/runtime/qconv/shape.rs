@@ -1,10 +1,6 @@
-//! The shape of a convolution, and where its input pixels lie in the widened buffer.
+//! The shape of a convolution, and how activations lie in memory.
 
-/// Bytes of widened input that all output channels use before the next part is read: half of a
-/// common second-level cache, so that the weights of a block of channels fit beside it.
-const BAND_BYTES: usize = 256 * 1024;
-
-/// The fixed part of a 2-D convolution: batch 1, one group, one stride for both axes.
+/// The fixed part of a 2-D convolution: batch 1, one stride for both axes, no dilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
     /// Input channels.
@@ -17,89 +13,106 @@ pub struct ConvShape {
     pub stride: usize,
     /// Pixels of padding at the top, left, bottom and right.
     pub padding: [usize; 4],
+    /// Groups: input and output channels are cut into as many parts that do not mix.
+    pub groups: usize,
 }
 
 impl ConvShape {
     /// Weights per output channel.
     pub fn weights_per_output(&self) -> usize {
-        self.input_channels * self.kernel[0] * self.kernel[1]
+        self.group_inputs() * self.kernel[0] * self.kernel[1]
     }
 
-    /// Whether every size that must be positive is.
-    pub(super) fn is_proper(&self) -> bool {
-        self.weights_per_output() > 0 && self.output_channels > 0 && self.stride > 0
-    }
-
-    /// Adjacent widened values under one row of the kernel: its pixels times their channels.
-    pub(super) fn run(&self) -> usize {
-        self.kernel[1] * self.input_channels
-    }
-}
-
-/// A convolution applied to one input size.
-///
-/// The input is widened to `i16` in the order row, column, channel, with its padding stored as
-/// zeros. One kernel row then covers [`ConvShape::run`] adjacent values, whatever its width.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plane {
-    pub shape: ConvShape,
-    pub height: usize,
-    pub width: usize,
-    pub output_height: usize,
-    pub output_width: usize,
-}
-
-impl Plane {
-    pub fn new(shape: ConvShape, height: usize, width: usize) -> Self {
-        let [top, left, bottom, right] = shape.padding;
+    /// Height and width of the output for an input of these sides; a side is 0 where the kernel
+    /// does not fit.
+    pub fn output_size(&self, height: usize, width: usize) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
         let steps = |padded: usize, kernel: usize| {
-            if padded < kernel { 0 } else { (padded - kernel) / shape.stride + 1 }
+            padded.checked_sub(kernel).map_or(0, |span| span / self.stride + 1)
         };
-        let output_height = steps(top + height + bottom, shape.kernel[0]);
-        let output_width = steps(left + width + right, shape.kernel[1]);
-        Self { shape, height, width, output_height, output_width }
+        [steps(top + height + bottom, self.kernel[0]), steps(left + width + right, self.kernel[1])]
     }
 
-    pub fn output_pixels(&self) -> usize {
-        self.output_height * self.output_width
+    /// Pixels of border that the input needs so that no padding has to be imagined.
+    pub fn border(&self) -> usize {
+        self.padding.into_iter().max().unwrap_or(0)
     }
 
-    pub fn padded_height(&self) -> usize {
-        self.shape.padding[0] + self.height + self.shape.padding[2]
+    /// Whether every size that must be positive is, and the groups divide the channels.
+    pub(super) fn is_proper(&self) -> bool {
+        self.groups > 0
+            && self.input_channels.is_multiple_of(self.groups)
+            && self.output_channels.is_multiple_of(self.groups)
+            && self.weights_per_output() > 0
+            && self.output_channels > 0
+            && self.stride > 0
     }
 
-    /// Widened values per padded row.
+    /// Input channels that one output channel sees.
+    pub(super) fn group_inputs(&self) -> usize {
+        self.input_channels / self.groups
+    }
+
+    /// Output channels of one group.
+    pub(super) fn group_outputs(&self) -> usize {
+        self.output_channels / self.groups
+    }
+}
+
+/// How an activation lies in memory: rows, pixels, channels innermost, each value an `i16` that
+/// holds `step - zero point`, inside a border of pixels that are zero.
+///
+/// With the zero point gone, padding is plain zeros, and the border makes it plain memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    /// Rows of the picture.
+    pub height: usize,
+    /// Columns of the picture.
+    pub width: usize,
+    /// Values per pixel.
+    pub channels: usize,
+    /// Zero pixels on every side.
+    pub border: usize,
+}
+
+impl Canvas {
+    /// Values per row, its border included.
     pub fn row_len(&self) -> usize {
-        let [_, left, _, right] = self.shape.padding;
-        (left + self.width + right) * self.shape.input_channels
+        (self.width + 2 * self.border) * self.channels
     }
 
-    /// Widened values in all, and one more: kernels that take values in pairs read one value past
-    /// an odd run and multiply it by a zero weight.
-    pub fn widened_len(&self) -> usize {
-        self.padded_height() * self.row_len() + 1
+    /// Values in all, and one more: kernels that take values in pairs read one value past an odd
+    /// run and multiply it by a zero weight.
+    pub fn len(&self) -> usize {
+        (self.height + 2 * self.border) * self.row_len() + 1
     }
 
-    /// Output pixels, in whole groups of the given size, whose input fills about [`BAND_BYTES`].
-    pub fn band(&self, group: usize) -> usize {
-        let row_bytes = self.shape.stride * self.row_len() * size_of::<i16>();
-        let pixels = BAND_BYTES * self.output_width / row_bytes;
-        (pixels / group).max(1) * group
+    /// Whether there is no pixel.
+    pub fn is_empty(&self) -> bool {
+        self.pixels() == 0
     }
 
-    /// Where the kernel's first value lies for each output pixel, row by row, from pixel `first`.
-    pub fn offsets(&self, first: usize) -> impl Iterator<Item = usize> {
-        let row_step = self.shape.stride * self.row_len();
-        let column_step = self.shape.stride * self.shape.input_channels;
-        let width = self.output_width;
-        let (mut row, mut column) = (first / width, first % width);
-        std::iter::from_fn(move || {
-            let offset = row * row_step + column * column_step;
-            column += 1;
-            if column == width {
-                (row, column) = (row + 1, 0);
-            }
-            Some(offset)
-        })
+    /// Pixels without the border.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Where a pixel's first value lies; rows and columns of the border count from -`border`.
+    pub fn offset(&self, row: usize, column: usize) -> usize {
+        (row + self.border) * self.row_len() + (column + self.border) * self.channels
+    }
+
+    /// Writes zeros to the border.
+    pub fn clear_border(&self, values: &mut [i16]) {
+        let row_len = self.row_len();
+        let side = self.border * self.channels;
+        let (top, rest) = values.split_at_mut(self.border * row_len);
+        let (rows, bottom) = rest.split_at_mut(self.height * row_len);
+        top.fill(0);
+        bottom.fill(0);
+        for row in rows.chunks_exact_mut(row_len.max(1)) {
+            row[..side].fill(0);
+            row[row_len - side..].fill(0);
+        }
     }
 }

@@ -77,6 +77,12 @@ impl Case {
         }
     }
 
+    fn input(&self) -> Canvas {
+        let [height, width] = self.size;
+        let border = self.shape.border();
+        Canvas { height, width, channels: self.shape.input_channels, border }
+    }
+
     fn params(&self) -> QConvParams<'_> {
         QConvParams {
             shape: self.shape,
@@ -124,8 +130,10 @@ impl Case {
                 let column = corner[1] + kx as isize;
                 let inside =
                     (0..height as isize).contains(&row) && (0..width as isize).contains(&column);
-                for ic in 0..if inside { self.shape.input_channels } else { 0 } {
-                    let x = self.x[(ic * height + row as usize) * width + column as usize];
+                for ic in 0..if inside { self.shape.group_inputs() } else { 0 } {
+                    let plane = channel / self.shape.group_outputs() * self.shape.group_inputs();
+                    let x =
+                        self.x[((plane + ic) * height + row as usize) * width + column as usize];
                     let w = weights[(ic * kernel_height + ky) * kernel_width + kx];
                     sum += (i32::from(x) - i32::from(self.zeros[0])) * i32::from(w);
                 }
@@ -140,18 +148,72 @@ impl Case {
         (rounded + f64::from(self.zeros[1])).clamp(-128.0, 127.0) as i8
     }
 
-    fn run(&self, kernel: Kernel, scratch: &mut Vec<i16>, threads: usize) -> Vec<i8> {
-        let conv = QConv::with_kernel(&self.params(), kernel).unwrap();
-        let [height, width] = self.size;
-        let (output_height, output_width) = conv.output_size(height, width);
-        let mut y = vec![0x55; self.shape.output_channels * output_height * output_width];
-        conv.run(&self.x, height, width, &mut y, scratch, threads).unwrap();
-        y
+    fn build(&self, kernel: Kernel) -> QConv {
+        QConv::new(&self.params(), self.input(), 0, kernel).unwrap()
+    }
+
+    fn run(&self, kernel: Kernel, runner: &mut Runner) -> Vec<i8> {
+        let y = runner.run(&self.build(kernel), &self.centred(), None);
+        steps(&y.0, y.1, self.zeros[1])
+    }
+
+    /// The input as a canvas holds it; the border holds rubbish outside `clear_border`.
+    fn centred(&self) -> Vec<i16> {
+        filled(&self.x, self.input(), self.zeros[0])
+    }
+}
+
+/// Channel-major steps as a canvas holds them.
+fn filled(x: &[i8], canvas: Canvas, zero: i8) -> Vec<i16> {
+    let mut values = vec![77; canvas.len()];
+    canvas.clear_border(&mut values);
+    for channel in 0..canvas.channels {
+        for (pixel, at) in pixels(canvas).enumerate() {
+            let step = x[channel * canvas.pixels() + pixel];
+            values[at + channel] = i16::from(step) - i16::from(zero);
+        }
+    }
+    values
+}
+
+/// The inverse of [`filled`].
+fn steps(values: &[i16], canvas: Canvas, zero: i8) -> Vec<i8> {
+    let step = |value: i16| i8::try_from(value + i16::from(zero)).expect("in range");
+    let channels = 0..canvas.channels;
+    channels.flat_map(|c| pixels(canvas).map(move |at| step(values[at + c]))).collect()
+}
+
+fn pixels(canvas: Canvas) -> impl Iterator<Item = usize> {
+    (0..canvas.height)
+        .flat_map(move |row| (0..canvas.width).map(move |column| canvas.offset(row, column)))
+}
+
+/// Threads and working memory, which tests share as layers do.
+struct Runner {
+    pool: Pool,
+    workers: Vec<Mutex<Worker>>,
+}
+
+impl Runner {
+    fn new(threads: usize) -> Self {
+        let workers = (0..threads).map(|_| Mutex::default()).collect();
+        Self { pool: Pool::new(threads).unwrap(), workers }
+    }
+
+    fn run(
+        &mut self,
+        conv: &QConv,
+        x: &[i16],
+        skip: Option<(&[i16], Canvas)>,
+    ) -> (Vec<i16>, Canvas) {
+        let mut y = vec![0x55; conv.output().len()];
+        conv.run(x, skip, &mut y, &mut self.pool, &self.workers).unwrap();
+        (y, conv.output())
     }
 }
 
 fn kernels() -> impl Iterator<Item = Kernel> {
-    [Kernel::Portable, Kernel::Avx2].into_iter().filter(|kernel| kernel.is_available())
+    Kernel::ALL.into_iter().filter(|kernel| kernel.is_available())
 }
 
 fn random_shape(random: &mut Random) -> (ConvShape, [usize; 2]) {
@@ -159,48 +221,72 @@ fn random_shape(random: &mut Random) -> (ConvShape, [usize; 2]) {
     // Mostly few channels under large kernels, so that the slow reference stays affordable.
     let most = if random.size(0, 7) == 0 { 70 } else { 70 / kernel };
     let pad = |random: &mut Random| random.size(0, kernel / 2 + 1);
+    let groups = random.pick(&[1, 1, 1, 2, 3]);
     let shape = ConvShape {
-        input_channels: random.size(1, most),
-        output_channels: random.size(1, most),
+        input_channels: groups * random.size(1, most.div_ceil(groups)),
+        output_channels: groups * random.size(1, most.div_ceil(groups)),
         kernel: [kernel, kernel],
         stride: random.size(1, 2),
         padding: [pad(random), pad(random), pad(random), pad(random)],
+        groups,
     };
     let longest = random.pick(&[4, 9, 20]);
     (shape, [random.size(1, longest), random.size(1, longest)])
 }
 
-#[test]
-fn every_kernel_and_thread_count_gives_the_defined_bytes() {
-    let mut random = Random(1);
-    let mut scratch = Vec::new();
-    for index in 0..2500 {
-        let (shape, size) = random_shape(&mut random);
-        let case = Case::random(&mut random, shape, size);
-        let expected = case.reference();
-        let threads = if index % 25 == 0 { random.size(2, 5) } else { 1 };
-        for kernel in kernels() {
-            let y = case.run(kernel, &mut scratch, threads);
-            assert_eq!(y, expected, "{kernel:?}, {threads} threads, {shape:?}, {size:?}");
-        }
-    }
+/// A shape that Winograd's arithmetic takes.
+fn winograd_shape(random: &mut Random) -> (ConvShape, [usize; 2]) {
+    let padding = random.pick(&[[1; 4], [0; 4], [2, 0, 0, 2], [1, 0, 2, 1]]);
+    let [top, left, bottom, right] = padding;
+    let shape = ConvShape {
+        input_channels: 16 * random.size(1, 3),
+        output_channels: random.size(1, 40),
+        kernel: [3, 3],
+        stride: 1,
+        padding,
+        groups: 1,
+    };
+    let side = |random: &mut Random, padding| 2 * random.size(2, 8) - padding % 2;
+    (shape, [side(random, top + bottom), side(random, left + right)])
 }
 
 #[test]
-fn kernels_agree_where_the_input_exceeds_one_cache_band() {
+fn every_kernel_and_thread_count_gives_the_defined_bytes() {
+    let mut random = Random(1);
+    let mut runners = [Runner::new(1), Runner::new(3)];
+    let mut winograd = 0;
+    for index in 0..2500 {
+        let (shape, size) =
+            if index % 5 == 0 { winograd_shape(&mut random) } else { random_shape(&mut random) };
+        let case = Case::random(&mut random, shape, size);
+        let expected = case.reference();
+        let runner = &mut runners[usize::from(index % 7 == 0)];
+        for kernel in kernels() {
+            let y = case.run(kernel, runner);
+            assert_eq!(y, expected, "{kernel:?}, {shape:?}, {size:?}");
+        }
+        winograd += usize::from(case.build(Kernel::Portable).arithmetic() == "winograd");
+    }
+    assert!(winograd > 300, "only {winograd} cases went through Winograd's arithmetic");
+}
+
+#[test]
+fn kernels_agree_on_layers_of_many_bands() {
     let mut random = Random(2);
-    for (channels, side) in [(70, 60), (400, 30)] {
+    let mut runner = Runner::new(2);
+    for (channels, side, stride) in [(70, 60, 1), (400, 30, 2), (256, 28, 1)] {
         let shape = ConvShape {
             input_channels: channels,
-            output_channels: 33,
+            output_channels: 133,
             kernel: [3, 3],
-            stride: 1,
+            stride,
             padding: [1; 4],
+            groups: 1,
         };
         let case = Case::random(&mut random, shape, [side, side]);
-        let expected = case.run(Kernel::Portable, &mut Vec::new(), 1);
+        let expected = case.run(Kernel::Portable, &mut Runner::new(1));
         for kernel in kernels() {
-            assert!(case.run(kernel, &mut Vec::new(), 2) == expected, "{kernel:?}");
+            assert!(case.run(kernel, &mut runner) == expected, "{kernel:?}");
         }
     }
 }
@@ -210,12 +296,116 @@ fn kernels_may_be_unequal_sided() {
     let mut random = Random(3);
     for kernel in [[1, 3], [3, 1], [2, 5], [4, 1]] {
         let padding = [0, 1, 2, 0];
-        let shape =
-            ConvShape { input_channels: 5, output_channels: 19, kernel, stride: 2, padding };
+        let shape = ConvShape {
+            input_channels: 5,
+            output_channels: 19,
+            kernel,
+            stride: 2,
+            padding,
+            groups: 1,
+        };
         let case = Case::random(&mut random, shape, [11, 8]);
         for kernel in kernels() {
-            assert_eq!(case.run(kernel, &mut Vec::new(), 1), case.reference(), "{kernel:?}");
+            assert_eq!(case.run(kernel, &mut Runner::new(1)), case.reference(), "{kernel:?}");
         }
+    }
+}
+
+/// The defined result of a 2x2 max-pool with stride 2.
+fn max_pooled(y: &[i8], [height, width]: [usize; 2]) -> Vec<i8> {
+    let mut pooled = Vec::new();
+    for channel in y.chunks_exact(height * width) {
+        for row in (0..height).step_by(2) {
+            for column in (0..width).step_by(2) {
+                let at = |r: usize, c: usize| channel[(row + r) * width + column + c];
+                pooled.push(at(0, 0).max(at(0, 1)).max(at(1, 0)).max(at(1, 1)));
+            }
+        }
+    }
+    pooled
+}
+
+#[test]
+fn a_fused_max_pool_gives_the_defined_bytes() {
+    let mut random = Random(7);
+    let mut runner = Runner::new(2);
+    let mut fused = 0;
+    for _ in 0..100 {
+        let (shape, size) = winograd_shape(&mut random);
+        let case = Case::random(&mut random, shape, size);
+        let expected = max_pooled(&case.reference(), shape.output_size(size[0], size[1]));
+        for kernel in kernels() {
+            let mut conv = case.build(kernel);
+            // Weights whose sums could be too large are left to the definition.
+            if conv.fuse_max_pool() {
+                let (y, canvas) = runner.run(&conv, &case.centred(), None);
+                assert_eq!(steps(&y, canvas, case.zeros[1]), expected, "{kernel:?}, {shape:?}");
+                fused += 1;
+            }
+        }
+    }
+    assert!(fused > 100);
+}
+
+#[test]
+fn a_fused_residual_sum_gives_the_defined_bytes() {
+    let mut random = Random(8);
+    let mut runner = Runner::new(2);
+    for index in 0..300 {
+        let (shape, size) =
+            if index % 3 == 0 { winograd_shape(&mut random) } else { random_shape(&mut random) };
+        let case = Case::random(&mut random, shape, size);
+        let [height, width] = shape.output_size(size[0], size[1]);
+        let border = random.size(0, 2);
+        let canvas = Canvas { height, width, channels: shape.output_channels, border };
+        let skip = random.bytes(canvas.channels * canvas.pixels());
+        let skip_zero = random.next() as i8;
+        let residual = ResidualParams {
+            branch_scale: case.scales[1],
+            skip_scale: random.pick(&[1.0, 0.05, 0.3]),
+            scale: random.pick(&[2.0, 0.07, 0.3]),
+            zero: random.next() as i8,
+            relu: random.size(0, 1) == 1,
+        };
+        let expected: Vec<i8> = case
+            .reference()
+            .iter()
+            .zip(&skip)
+            .map(|(&branch, &skip)| defined_sum(branch, case.zeros[1], skip, skip_zero, &residual))
+            .collect();
+        let skip = filled(&skip, canvas, skip_zero);
+        for kernel in kernels() {
+            let mut conv = case.build(kernel);
+            assert!(conv.fuse_residual(&residual));
+            let (y, out) = runner.run(&conv, &case.centred(), Some((&skip, canvas)));
+            assert_eq!(steps(&y, out, residual.zero), expected, "{kernel:?}, {shape:?}");
+        }
+    }
+}
+
+/// DequantizeLinear of both, Add, Relu, QuantizeLinear, as ONNX defines them.
+fn defined_sum(branch: i8, zero: i8, skip: i8, skip_zero: i8, residual: &ResidualParams) -> i8 {
+    let real = |step: i8, zero: i8, scale| (i32::from(step) - i32::from(zero)) as f32 * scale;
+    let sum =
+        real(branch, zero, residual.branch_scale) + real(skip, skip_zero, residual.skip_scale);
+    let sum = if residual.relu { sum.max(0.0) } else { sum };
+    let rounded = f64::from(sum / residual.scale).round_ties_even();
+    (rounded + f64::from(residual.zero)).clamp(-128.0, 127.0) as i8
+}
+
+#[test]
+fn the_border_of_the_output_is_cleared() {
+    let mut random = Random(9);
+    let (shape, size) = winograd_shape(&mut random);
+    let case = Case::random(&mut random, shape, size);
+    for kernel in kernels() {
+        let mut conv = case.build(kernel);
+        conv.set_border(2);
+        let (y, canvas) = Runner::new(2).run(&conv, &case.centred(), None);
+        let mut cleared = y.clone();
+        canvas.clear_border(&mut cleared);
+        assert_eq!(cleared, y);
+        assert_eq!(steps(&y, canvas, case.zeros[1]), case.reference());
     }
 }
 
@@ -226,22 +416,25 @@ fn largest_sums_do_not_overflow() {
         output_channels: 1,
         kernel: [3, 3],
         stride: 1,
-        padding: [0; 4],
+        padding: [1; 4],
+        groups: 1,
     };
     let weights = vec![-128; shape.weights_per_output()];
     let case = Case {
         shape,
-        size: [3, 3],
+        size: [4, 4],
         scales: [1.0, 1.0],
         zeros: [-128, 0],
         w_scales: vec![6e-7],
         bias: vec![0],
-        x: vec![127; weights.len()],
+        x: vec![127; 16 * 512],
         weights,
     };
     for kernel in kernels() {
         // -128 * 255 * 4608 = -150,405,120, times 6e-7.
-        assert_eq!(case.run(kernel, &mut Vec::new(), 1), [-90], "{kernel:?}");
+        assert_eq!(case.build(kernel).arithmetic(), "winograd");
+        assert_eq!(case.run(kernel, &mut Runner::new(1))[5], -90, "{kernel:?}");
+        assert_eq!(case.run(kernel, &mut Runner::new(1)), case.reference());
     }
 }
 
@@ -254,9 +447,10 @@ fn a_kernel_larger_than_the_padded_input_gives_no_output() {
         kernel: [7, 7],
         stride: 1,
         padding: [1; 4],
+        groups: 1,
     };
     let case = Case::random(&mut random, shape, [4, 9]);
-    assert!(case.run(Kernel::Portable, &mut Vec::new(), 1).is_empty());
+    assert!(case.run(Kernel::Portable, &mut Runner::new(1)).is_empty());
 }
 
 #[test]
@@ -268,29 +462,16 @@ fn kernels_are_chosen_by_name() {
     assert!(Kernel::fastest().is_available());
 }
 
-#[test]
-fn scratch_grows_once_to_the_announced_length() {
-    let mut random = Random(5);
-    let padding = [2, 0, 1, 3];
-    let shape =
-        ConvShape { input_channels: 3, output_channels: 4, kernel: [3, 3], stride: 1, padding };
-    let case = Case::random(&mut random, shape, [6, 5]);
-    let conv = QConv::with_kernel(&case.params(), Kernel::Portable).unwrap();
-    let mut scratch = Vec::new();
-    case.run(Kernel::Portable, &mut scratch, 1);
-    assert_eq!(scratch.len(), conv.scratch_len(6, 5));
-}
-
-/// The error that building a changed copy of a small valid case gives.
-fn rejection(change: impl FnOnce(&mut Case)) -> QConvError {
+fn small_case() -> Case {
     let shape = ConvShape {
         input_channels: 2,
         output_channels: 3,
         kernel: [1, 1],
         stride: 1,
         padding: [0; 4],
+        groups: 1,
     };
-    let mut case = Case {
+    Case {
         shape,
         size: [1, 1],
         scales: [1.0, 1.0],
@@ -299,15 +480,21 @@ fn rejection(change: impl FnOnce(&mut Case)) -> QConvError {
         weights: vec![1; 6],
         bias: vec![0; 3],
         x: vec![0; 2],
-    };
-    assert!(QConv::with_kernel(&case.params(), Kernel::Portable).is_ok());
+    }
+}
+
+/// The error that building a changed copy of a small valid case gives.
+fn rejection(change: impl FnOnce(&mut Case)) -> QConvError {
+    let mut case = small_case();
+    case.build(Kernel::Portable);
     change(&mut case);
-    QConv::with_kernel(&case.params(), Kernel::Portable).unwrap_err()
+    QConv::new(&case.params(), case.input(), 0, Kernel::Portable).unwrap_err()
 }
 
 #[test]
 fn unusable_parameters_are_rejected() {
     assert!(matches!(rejection(|c| c.shape.stride = 0), QConvError::EmptyShape(_)));
+    assert!(matches!(rejection(|c| c.shape.groups = 2), QConvError::EmptyShape(_)));
     assert_eq!(
         rejection(|c| c.weights.truncate(5)),
         QConvError::WrongLength { what: "weights", actual: 5, expected: 6 }
@@ -323,28 +510,25 @@ fn unusable_parameters_are_rejected() {
     assert!(matches!(rejection(|c| c.scales[1] = 0.0), QConvError::BadScale { channel: 0, .. }));
     assert_eq!(rejection(|c| c.bias[1] = i32::MAX), QConvError::SumOverflow { channel: 1 });
     assert_eq!(rejection(|c| c.bias[0] = i32::MIN), QConvError::SumOverflow { channel: 0 });
+    let mut case = small_case();
+    case.shape.padding = [1; 4];
+    let narrow = Canvas { border: 0, ..case.input() };
+    let refused = QConv::new(&case.params(), narrow, 0, Kernel::Portable);
+    assert!(matches!(refused, Err(QConvError::Input(_))));
 }
 
 #[test]
-fn a_wrong_input_or_output_length_is_rejected() {
-    let mut random = Random(6);
-    let shape = ConvShape {
-        input_channels: 2,
-        output_channels: 3,
-        kernel: [1, 1],
-        stride: 1,
-        padding: [0; 4],
+fn a_wrong_input_output_or_operand_is_rejected() {
+    let case = small_case();
+    let conv = case.build(Kernel::Portable);
+    let Runner { mut pool, workers } = Runner::new(1);
+    let mut run = |x: usize, y: usize, skip: Option<(&[i16], Canvas)>| {
+        conv.run(&vec![0; x], skip, &mut vec![0; y], &mut pool, &workers)
     };
-    let case = Case::random(&mut random, shape, [2, 2]);
-    let conv = QConv::with_kernel(&case.params(), Kernel::Portable).unwrap();
-    let run = |x: &[i8], y: &mut [i8]| conv.run(x, 2, 2, y, &mut Vec::new(), 1);
-    assert!(run(&[0; 8], &mut [0; 12]).is_ok());
-    assert!(matches!(
-        run(&[0; 7], &mut [0; 12]),
-        Err(QConvError::WrongLength { what: "input", .. })
-    ));
-    assert!(matches!(
-        run(&[0; 8], &mut [0; 13]),
-        Err(QConvError::WrongLength { what: "output", .. })
-    ));
+    let (x, y) = (conv.input().len(), conv.output().len());
+    assert!(run(x, y, None).is_ok());
+    assert!(matches!(run(x - 1, y, None), Err(QConvError::WrongLength { what: "input", .. })));
+    assert!(matches!(run(x, y + 1, None), Err(QConvError::WrongLength { what: "output", .. })));
+    let skip = vec![0; y];
+    assert_eq!(run(x, y, Some((&skip, conv.output()))), Err(QConvError::Residual));
 }

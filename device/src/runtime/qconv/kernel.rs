@@ -1,0 +1,201 @@
+//! The inner loops, one implementation per instruction set, chosen at run time.
+//!
+//! Invariant: every kernel gives the same bytes. Sums are exact integers and each output takes the
+//! same `f32` operations in the same order.
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2::Avx2;
+use super::pack::BLOCK;
+use super::portable;
+
+/// The environment variable that names the kernel to use: `portable` or `avx2`.
+pub const KERNEL_VARIABLE: &str = "SPINESIGHT_KERNEL";
+
+/// An implementation of the inner loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Plain Rust, for any processor.
+    Portable,
+    /// x86-64 with AVX2.
+    Avx2,
+}
+
+/// The kernel asked for does not exist or this processor cannot run it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kernel {0:?} is unknown or not supported by this processor")]
+pub struct KernelUnavailable(pub String);
+
+impl Kernel {
+    /// Every kernel, for any processor.
+    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx2];
+
+    /// The kernel that [`KERNEL_VARIABLE`] names, else the fastest that this processor runs.
+    ///
+    /// # Errors
+    /// When the variable names no kernel of this processor.
+    pub fn from_environment() -> Result<Self, KernelUnavailable> {
+        let Some(name) = std::env::var_os(KERNEL_VARIABLE) else {
+            return Ok(Self::fastest());
+        };
+        name.to_str()
+            .and_then(Self::named)
+            .filter(|kernel| kernel.is_available())
+            .ok_or_else(|| KernelUnavailable(name.to_string_lossy().into_owned()))
+    }
+
+    /// The kernel's name, as [`KERNEL_VARIABLE`] takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+        }
+    }
+
+    /// The kernel of this name, whether or not this processor runs it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kernel| kernel.name() == name)
+    }
+
+    /// The fastest kernel that this processor runs.
+    pub fn fastest() -> Self {
+        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Portable }
+    }
+
+    /// Whether this processor runs the kernel.
+    pub fn is_available(self) -> bool {
+        Backend::new(self).is_ok()
+    }
+}
+
+/// A stretch of adjacent input values that a convolution multiplies, relative to the first input
+/// value of an output pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub offset: usize,
+    /// Groups of [`LANES`] values.
+    pub steps: usize,
+}
+
+/// Input values per group of packed weights, `[step][BLOCK][LANES]`: the pair that one
+/// multiply-add of x86 consumes.
+pub(super) const LANES: usize = 2;
+
+/// How sums become output steps for the sixteen channels of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Requantize {
+    /// Accumulator units to output units.
+    pub multipliers: [f32; BLOCK],
+    /// Smallest and largest output, less the zero point.
+    pub range: [f32; 2],
+}
+
+/// A residual sum in real numbers behind a convolution's own requantization:
+/// `round(max(step * branch_scale + skip * skip_scale, floor) / scale)`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Residual {
+    pub branch_scale: f32,
+    pub skip_scale: f32,
+    pub scale: f32,
+    /// 0 where a ReLU follows the sum, else negative infinity.
+    pub floor: f32,
+    /// Smallest and largest output, less the zero point.
+    pub range: [f32; 2],
+}
+
+/// The nearest whole number, ties to even, of a value below 2^22 in magnitude.
+///
+/// Adding and taking away 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds;
+/// unlike `f32::round_ties_even` this is two instructions on every processor.
+pub fn nearest_whole(value: f32) -> f32 {
+    const NO_FRACTION: f32 = 12_582_912.0;
+    (value + NO_FRACTION) - NO_FRACTION
+}
+
+/// A kernel that is known to run here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Backend {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+macro_rules! dispatch {
+    ($backend:expr, $name:ident($($argument:expr),*)) => {
+        match $backend {
+            Backend::Portable => portable::$name($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(avx2) => avx2.$name($($argument),*),
+        }
+    };
+}
+
+impl Backend {
+    pub fn new(kernel: Kernel) -> Result<Self, KernelUnavailable> {
+        let backend = match kernel {
+            Kernel::Portable => Some(Self::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => Avx2::detect().map(Self::Avx2),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kernel::Avx2 => None,
+        };
+        backend.ok_or_else(|| KernelUnavailable(kernel.name().into()))
+    }
+
+    /// Adds to `sums[i]` the products of `weights` with the chunks that begin at `x[starts[i]]`;
+    /// `first`, where given, replaces what `sums` held.
+    pub fn accumulate(
+        self,
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        first: Option<&[i32; BLOCK]>,
+        sums: &mut [[i32; BLOCK]],
+    ) {
+        dispatch!(self, accumulate(x, starts, chunks, weights, first, sums))
+    }
+
+    /// `clamp(round_ties_even(sum * multiplier))`.
+    pub fn requantize(self, sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
+        dispatch!(self, requantize(sums, to, out))
+    }
+
+    /// As [`Backend::requantize`], then the residual sum with what `out` held.
+    pub fn requantize_and_add(
+        self,
+        sums: &[[i32; BLOCK]],
+        to: &Requantize,
+        residual: &Residual,
+        out: &mut [[i16; BLOCK]],
+    ) {
+        dispatch!(self, requantize_and_add(sums, to, residual, out))
+    }
+
+    /// Winograd's input transform of one 4x4 tile, all channels: see [`super::winograd`].
+    ///
+    /// Row `i` of the tile begins at `x[start + i * row_len]`; position `p` of the result goes to
+    /// `out[p * stride..][..channels]`.
+    pub fn transform_input(
+        self,
+        x: &[i16],
+        start: usize,
+        row_len: usize,
+        channels: usize,
+        out: &mut [i16],
+        stride: usize,
+    ) {
+        dispatch!(self, transform_input(x, start, row_len, channels, out, stride))
+    }
+
+    /// Winograd's output transform of one tile, four sums with `bias` added:
+    /// `out[2 * row + column]`. `products[p * stride]` is the tile's position `p`.
+    pub fn transform_output(
+        self,
+        products: &[[i32; BLOCK]],
+        stride: usize,
+        bias: &[i32; BLOCK],
+        out: &mut [[i32; BLOCK]; 4],
+    ) {
+        dispatch!(self, transform_output(products, stride, bias, out))
+    }
+}
