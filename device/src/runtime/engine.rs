@@ -234,7 +234,7 @@ fn load(error: TractError) -> EngineError {
 
 fn is_int8(model: &ModelProto) -> bool {
     let nodes = model.graph.iter().flat_map(|graph| &graph.node);
-    nodes.into_iter().any(|node| node.op_type == "QLinearConv")
+    nodes.into_iter().any(|node| matches!(node.op_type.as_str(), "QLinearConv" | "ConvInteger"))
 }
 
 fn planned(model: &ModelProto) -> TractResult<Arc<TypedRunnableModel>> {

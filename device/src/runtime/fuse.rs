@@ -4,7 +4,9 @@
 //! layer in real numbers. Fused on the way:
 //!
 //! - `QLinearConv` and the 2x2 `MaxPool` behind it;
-//! - `QLinearConv`, `DequantizeLinear` of both operands, `Add`, `Relu`, `QuantizeLinear`.
+//! - `Conv` of the picture or of real numbers, where a model keeps a layer in float;
+//! - `ConvInteger`, `Add` of a bias, `Cast`, `Mul` by scales, `Add` of another such branch, `Relu`,
+//!   `QuantizeLinear`.
 //!
 //! A node that is none of these is refused, never run in some slower way in silence.
 
@@ -14,8 +16,8 @@ use tract_onnx::pb::{ModelProto, NodeProto, ValueInfoProto};
 
 use super::onnx::{Constants, GraphError, Node};
 use super::pool::Pool;
-use super::program::{Id, MaxPool, Program, Step};
-use super::qconv::{Canvas, ConvShape, Kernel, QConv, QConvParams, ResidualParams};
+use super::program::{Features, Id, MaxPool, Program, Step};
+use super::qconv::{Affine, Canvas, ConvShape, FloatParams, Kernel, Output, QConv, QConvParams};
 
 /// Name of the captured layer.
 pub const FEATURES: &str = "cam_features";
@@ -52,12 +54,11 @@ pub fn fused(
     if let Some(input) = graph.input.first() {
         builder.values.insert(input.name.clone(), Value::Picture);
     }
-    let end = builder.build(&graph.node)?;
+    let (end, features) = builder.build(&graph.node)?;
     let Builder { constants, steps, .. } = builder;
-    let features = features_canvas(&steps)?;
     graph.node.drain(..end);
     graph.initializer = constants.into_rest().collect();
-    graph.input = vec![features_input(features)];
+    graph.input = vec![features_input(features.canvas)];
     Ok(Fused { program: Program::new(steps, features, pool), tail: model })
 }
 
@@ -66,19 +67,16 @@ pub fn fused(
 enum Value {
     /// The network's input.
     Picture,
-    /// An activation in steps.
-    Steps(Operand),
-    /// An activation in real numbers.
-    Real(Operand),
-    /// The sum of two, maybe behind a ReLU.
-    Sum { operands: [Operand; 2], relu: bool },
-}
-
-/// An activation, and the real value of its step.
-#[derive(Clone, Copy, Debug)]
-struct Operand {
-    id: Id,
-    scale: f32,
+    /// What a step computes, in steps.
+    Steps(Id),
+    /// What a step computes in steps, in real numbers of this scale.
+    Scaled(Id, f32),
+    /// The sums of the `ConvInteger` at this position of the graph.
+    Sums(usize),
+    /// Sums with the bias at this position's second operand.
+    Biased(usize, usize),
+    /// What a step computes, in real numbers.
+    Reals(Id),
 }
 
 struct Builder {
@@ -95,20 +93,23 @@ struct Builder {
 
 impl Builder {
     /// Builds steps until the captured layer is reached; returns how many nodes that took.
-    fn build(&mut self, nodes: &[NodeProto]) -> Result<usize, GraphError> {
+    fn build(&mut self, nodes: &[NodeProto]) -> Result<(usize, Features), GraphError> {
         for (index, node) in nodes.iter().enumerate() {
             let value = match node.op_type.as_str() {
                 "QuantizeLinear" => self.quantize(node)?,
-                "QLinearConv" => self.convolution(node)?,
+                "QLinearConv" => self.linear_convolution(node)?,
+                "ConvInteger" => Value::Sums(index),
+                "Conv" => self.float_convolution(node)?,
+                "Add" => self.add(index, node)?,
+                "Cast" => self.value(node, 0)?,
+                "Mul" => self.real_convolution(nodes, node)?,
                 "MaxPool" => self.max_pool(node)?,
                 "DequantizeLinear" => self.dequantize(node)?,
-                "Add" => self.add(node)?,
                 "Relu" => self.relu(node)?,
                 _ => return Err(node.problem("it stands in the integer part of the network")),
             };
             if node.result()? == FEATURES {
-                self.features(node, value)?;
-                return Ok(index + 1);
+                return Ok((index + 1, self.features(node, value)?));
             }
             self.values.insert(node.result()?.into(), value);
         }
@@ -116,66 +117,133 @@ impl Builder {
     }
 
     fn quantize(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        let scale = self.constants.float(node.operand(1)?)?;
-        let zero = self.constants.step(node.operand(2)?)?;
-        if !(scale.is_finite() && scale > 0.0) {
-            return Err(node.problem("its scale is not a positive number"));
-        }
+        let to = self.affine(node, 1)?;
         match self.value(node, 0)? {
             Value::Picture => {
                 let [height, width] = self.picture;
                 let border = self.border(node)?;
                 let canvas = Canvas { height, width, channels: 1, border };
-                let range = [-128, 127].map(|end: i16| f32::from(end - i16::from(zero)));
-                Ok(self.push(Step::Quantize { canvas, scale, range }, scale))
+                Ok(Value::Steps(self.push(Step::Quantize { canvas, to })))
             }
-            Value::Sum { operands, relu } => self.residual(node, operands, relu, scale, zero),
-            _ => Err(node.problem("it must quantize the picture or a sum")),
+            Value::Reals(id) => {
+                let border = self.border(node)?;
+                let convolution = self.convolution(node, id)?;
+                if !convolution.fuse_quantize(to) {
+                    return Err(node.problem("its convolution's output is quantized already"));
+                }
+                convolution.set_border(border);
+                Ok(Value::Steps(id))
+            }
+            _ => Err(node.problem("it must quantize the picture or a convolution's output")),
         }
     }
 
-    fn convolution(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        let Value::Steps(Operand { id, .. }) = self.value(node, 0)? else {
-            return Err(node.problem("its input is not in steps"));
-        };
-        let constants = &self.constants;
-        let shape = shape(node, &constants.dims(node.operand(3)?)?)?;
-        let input = self.canvas(node, id)?;
-        let y_scale = constants.float(node.operand(6)?)?;
-        if constants.steps(node.operand(5)?)?.iter().any(|zero| *zero != 0) {
-            return Err(node.problem("its weights are not symmetric"));
-        }
-        let mut w_scales = constants.floats(node.operand(4)?)?;
+    /// `QLinearConv`.
+    fn linear_convolution(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
+        let x = self.affine(node, 1)?;
+        let y = self.affine(node, 6)?;
+        let channels = self.constants.dims(node.operand(3)?)?.first().copied().unwrap_or(0);
+        let mut w_scales = self.constants.floats(node.operand(4)?)?;
         if let [scale] = w_scales[..] {
-            w_scales = vec![scale; shape.output_channels];
+            w_scales = vec![scale; channels];
         }
         let bias = match node.operand(8) {
-            Ok(name) => constants.integers(name)?,
-            Err(_) => vec![0; shape.output_channels],
+            Ok(name) => self.constants.integers(name)?,
+            Err(_) => vec![0; channels],
         };
-        let params = QConvParams {
-            shape,
-            x_scale: constants.float(node.operand(1)?)?,
-            x_zero: constants.step(node.operand(2)?)?,
-            w_scales: &w_scales,
-            y_scale,
-            y_zero: constants.step(node.operand(7)?)?,
-            weights: &constants.steps(node.operand(3)?)?,
-            bias: &bias,
+        let output = Output::Steps { x_scale: x.scale, w_scales: &w_scales, y };
+        let id = self.pack(node, [3, 5], x.zero, &bias, output)?;
+        let border = self.border(node)?;
+        self.convolution(node, id)?.set_border(border);
+        Ok(Value::Steps(id))
+    }
+
+    /// `ConvInteger`, bias, `Cast`, and this `Mul`.
+    fn real_convolution(
+        &mut self,
+        nodes: &[NodeProto],
+        node: &NodeProto,
+    ) -> Result<Value, GraphError> {
+        let (sums, bias) = match self.value(node, 0)? {
+            Value::Biased(sums, add) => {
+                (&nodes[sums], Some(self.constants.integers(nodes[add].operand(1)?)?))
+            }
+            Value::Sums(sums) => (&nodes[sums], None),
+            _ => return Err(node.problem("it does not stand behind a ConvInteger")),
         };
-        let convolution = QConv::new(&params, input, self.border(node)?, self.kernel)
+        let scales = self.constants.floats(node.operand(1)?)?;
+        let bias = bias.unwrap_or_else(|| vec![0; scales.len()]);
+        let zero = self.constants.step(sums.operand(2)?)?;
+        self.pack(sums, [1, 3], zero, &bias, Output::Reals(&scales)).map(Value::Reals)
+    }
+
+    /// `Conv`.
+    fn float_convolution(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
+        let from = match self.value(node, 0)? {
+            Value::Picture => self.picture(node)?,
+            Value::Reals(id) => id,
+            _ => return Err(node.problem("its input is not in real numbers")),
+        };
+        let shape = shape(node, &self.constants.dims(node.operand(1)?)?)?;
+        let weights = &self.constants.floats(node.operand(1)?)?;
+        let bias = match node.operand(2) {
+            Ok(name) => self.constants.floats(name)?,
+            Err(_) => vec![0.0; shape.output_channels],
+        };
+        let params = FloatParams { shape, weights, bias: &bias };
+        // Other real numbers than the picture's have no border.
+        let input = match self.steps[from] {
+            Step::Picture(canvas) => canvas,
+            ref step => Canvas { border: 0, ..step.output() },
+        };
+        let convolution = QConv::in_floats(&params, input, self.kernel)
+            .map_err(|error| node.problem(error.to_string()))?;
+        let convolution = Box::new(convolution);
+        Ok(Value::Reals(self.push(Step::Convolution { convolution, from, skip: None })))
+    }
+
+    /// The picture in real numbers, with the border that a node needs.
+    fn picture(&mut self, node: &NodeProto) -> Result<Id, GraphError> {
+        let [height, width] = self.picture;
+        let border = node.integers("pads", [0; 4])?.into_iter().max().unwrap_or(0);
+        Ok(self.push(Step::Picture(Canvas { height, width, channels: 1, border })))
+    }
+
+    /// Packs the convolution of a node whose weights and their zero points are these operands.
+    fn pack(
+        &mut self,
+        node: &NodeProto,
+        [weights, zeros]: [usize; 2],
+        x_zero: i8,
+        bias: &[i32],
+        output: Output<'_>,
+    ) -> Result<Id, GraphError> {
+        let Value::Steps(from) = self.value(node, 0)? else {
+            return Err(node.problem("its input is not in steps"));
+        };
+        let weights = node.operand(weights)?;
+        if self.constants.steps(node.operand(zeros)?)?.iter().any(|zero| *zero != 0) {
+            return Err(node.problem("its weights are not symmetric"));
+        }
+        let shape = shape(node, &self.constants.dims(weights)?)?;
+        let steps = &self.constants.steps(weights)?;
+        let params = QConvParams { shape, x_zero, weights: steps, bias, output };
+        let input = self.steps[from].output();
+        let convolution = QConv::new(&params, input, 0, self.kernel)
             .map_err(|error| node.problem(error.to_string()))?;
         // Packed weights replace the graph's: large models must not be held twice.
-        if self.uses.get(node.operand(3)?) == Some(&1) {
-            self.constants.remove(node.operand(3)?)?;
+        if self.uses.get(weights) == Some(&1) {
+            self.constants.remove(weights)?;
         }
         let convolution = Box::new(convolution);
-        Ok(self.push(Step::Convolution { convolution, from: id, skip: None }, y_scale))
+        Ok(self.push(Step::Convolution { convolution, from, skip: None }))
     }
 
     fn max_pool(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        let Value::Steps(Operand { id, scale }) = self.value(node, 0)? else {
-            return Err(node.problem("its input is not in steps"));
+        let (id, in_reals) = match self.value(node, 0)? {
+            Value::Steps(id) => (id, false),
+            Value::Reals(id) => (id, true),
+            _ => return Err(node.problem("its input is neither in steps nor in real numbers")),
         };
         let kernel = node.integers("kernel_shape", [0, 0])?;
         let strides = node.integers("strides", [1, 1])?;
@@ -186,7 +254,8 @@ impl Builder {
             && strides[0] > 0
             && padding.iter().all(|pad| *pad < kernel[0].min(kernel[1]))
             && node.integer("ceil_mode", 0) == 0;
-        let input = self.canvas(node, id)?;
+        let output = self.steps[id].output();
+        let input = if in_reals { Canvas { border: 0, ..output } } else { output };
         if !fits
             || input.height + top + bottom < kernel[0]
             || input.width + left + right < kernel[1]
@@ -202,7 +271,7 @@ impl Builder {
             && convolution.fuse_max_pool()
         {
             convolution.set_border(border);
-            return Ok(Value::Steps(Operand { id, scale }));
+            return Ok(Value::Steps(id));
         }
         let side = |size: usize, kernel: usize| (size - kernel) / strides[0] + 1;
         let output = Canvas {
@@ -212,81 +281,66 @@ impl Builder {
             border,
         };
         let (stride, padding) = (strides[0], [top, left]);
-        let pool = MaxPool { from: id, input, output, kernel, stride, padding };
-        Ok(self.push(Step::MaxPool(pool), scale))
+        let pool = MaxPool { from: id, input, in_reals, output, kernel, stride, padding };
+        let pooled = self.push(Step::MaxPool(pool));
+        Ok(if in_reals { Value::Reals(pooled) } else { Value::Steps(pooled) })
     }
 
     fn dequantize(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        let scale = self.constants.float(node.operand(1)?)?;
         match self.value(node, 0)? {
-            Value::Steps(operand) => Ok(Value::Real(Operand { scale, ..operand })),
+            Value::Steps(id) => Ok(Value::Scaled(id, self.affine(node, 1)?.scale)),
             _ => Err(node.problem("its input is not in steps")),
         }
     }
 
-    fn add(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        match (self.value(node, 0)?, self.value(node, 1)?) {
-            (Value::Real(left), Value::Real(right)) => {
-                Ok(Value::Sum { operands: [left, right], relu: false })
-            }
-            _ => Err(node.problem("its operands are not dequantized activations")),
+    /// A bias, or the sum of two branches, fused with the convolution that computes the later one.
+    fn add(&mut self, index: usize, node: &NodeProto) -> Result<Value, GraphError> {
+        let left = self.value(node, 0)?;
+        if let Value::Sums(sums) = left {
+            return Ok(Value::Biased(sums, index));
         }
+        let (Value::Reals(left), Value::Reals(right)) = (left, self.value(node, 1)?) else {
+            return Err(node.problem("its operands are not the outputs of convolutions"));
+        };
+        let (skip, branch) = (left.min(right), left.max(right));
+        let is_free = !self.steps.iter().any(|step| step.reads_reals_of(branch));
+        let fused = is_free && skip != branch && self.convolution(node, branch)?.fuse_add();
+        match &mut self.steps[branch] {
+            Step::Convolution { skip: operand, .. } if fused => *operand = Some(skip),
+            _ => return Err(node.problem("its later operand is used otherwise, too")),
+        }
+        Ok(Value::Reals(branch))
     }
 
     fn relu(&mut self, node: &NodeProto) -> Result<Value, GraphError> {
-        match self.value(node, 0)? {
-            Value::Sum { operands, .. } => Ok(Value::Sum { operands, relu: true }),
-            _ => Err(node.problem("it does not stand behind a sum")),
-        }
-    }
-
-    /// Fuses a sum with the convolution that computes its later operand.
-    fn residual(
-        &mut self,
-        node: &NodeProto,
-        operands: [Operand; 2],
-        relu: bool,
-        scale: f32,
-        zero: i8,
-    ) -> Result<Value, GraphError> {
-        let [skip, branch] =
-            if operands[0].id < operands[1].id { operands } else { [operands[1], operands[0]] };
-        let border = self.border(node)?;
-        let readers = self.steps.iter().filter(|step| step.reads().contains(&branch.id)).count();
-        let params = ResidualParams {
-            branch_scale: branch.scale,
-            skip_scale: skip.scale,
-            scale,
-            zero,
-            relu,
-        };
-        if let Some(Step::Convolution { convolution, skip: other, .. }) =
-            self.steps.get_mut(branch.id)
-            && readers == 0
-            && skip.id != branch.id
-            && convolution.fuse_residual(&params)
+        if let Value::Reals(id) = self.value(node, 0)?
+            && self.is_read_once(node, 0)
+            && self.convolution(node, id)?.fuse_relu()
         {
-            convolution.set_border(border);
-            *other = Some(skip.id);
-            return Ok(Value::Steps(Operand { id: branch.id, scale }));
+            return Ok(Value::Reals(id));
         }
-        Err(node.problem("its sum does not stand behind a convolution of its own"))
+        Err(node.problem("it does not stand alone behind a convolution in real numbers"))
     }
 
-    fn features(&mut self, node: &NodeProto, value: Value) -> Result<(), GraphError> {
-        let (operands, relu) = match value {
-            Value::Real(operand) => (vec![operand], false),
-            Value::Sum { operands, relu } => (operands.to_vec(), relu),
+    fn features(&self, node: &NodeProto, value: Value) -> Result<Features, GraphError> {
+        let (from, scale) = match value {
+            Value::Scaled(from, scale) => (from, Some(scale)),
+            Value::Reals(from) => (from, None),
             _ => return Err(node.problem("the captured layer is not in real numbers")),
         };
-        let operands = operands.into_iter().map(|operand| (operand.id, operand.scale)).collect();
-        self.steps.push(Step::Features { operands, relu });
-        Ok(())
+        Ok(Features { from, canvas: self.steps[from].output(), scale })
     }
 
-    fn push(&mut self, step: Step, scale: f32) -> Value {
+    fn push(&mut self, step: Step) -> Id {
         self.steps.push(step);
-        Value::Steps(Operand { id: self.steps.len() - 1, scale })
+        self.steps.len() - 1
+    }
+
+    fn convolution(&mut self, node: &NodeProto, id: Id) -> Result<&mut QConv, GraphError> {
+        match self.steps.get_mut(id) {
+            Some(Step::Convolution { convolution, .. }) => Ok(convolution),
+            _ => Err(node.problem("it does not stand behind a convolution")),
+        }
     }
 
     fn value(&self, node: &NodeProto, operand: usize) -> Result<Value, GraphError> {
@@ -295,9 +349,12 @@ impl Builder {
         self.values.get(name).copied().ok_or_else(unknown)
     }
 
-    fn canvas(&self, node: &NodeProto, id: Id) -> Result<Canvas, GraphError> {
-        let output = self.steps.get(id).and_then(Step::output);
-        output.ok_or_else(|| node.problem("its input has no shape"))
+    /// The scale at an operand, and the zero point behind it.
+    fn affine(&self, node: &NodeProto, operand: usize) -> Result<Affine, GraphError> {
+        let scale = self.constants.float(node.operand(operand)?)?;
+        let zero = self.constants.step(node.operand(operand + 1)?)?;
+        let affine = Affine { scale, zero };
+        affine.is_proper().then_some(affine).ok_or_else(|| node.problem("a scale is not usable"))
     }
 
     fn border(&self, node: &NodeProto) -> Result<usize, GraphError> {
@@ -319,12 +376,16 @@ fn uses(nodes: &[NodeProto]) -> HashMap<String, usize> {
 
 fn borders(nodes: &[NodeProto]) -> Result<HashMap<String, usize>, GraphError> {
     let mut borders = HashMap::new();
-    for node in nodes.iter().filter(|node| node.op_type == "QLinearConv") {
+    for node in nodes.iter().filter(|node| is_convolution(node)) {
         let border = node.integers("pads", [0; 4])?.into_iter().max().unwrap_or(0);
         let entry = borders.entry(node.operand(0)?.to_string()).or_insert(0);
         *entry = border.max(*entry);
     }
     Ok(borders)
+}
+
+fn is_convolution(node: &NodeProto) -> bool {
+    matches!(node.op_type.as_str(), "QLinearConv" | "ConvInteger")
 }
 
 fn shape(node: &NodeProto, weights: &[usize]) -> Result<ConvShape, GraphError> {
@@ -344,21 +405,6 @@ fn shape(node: &NodeProto, weights: &[usize]) -> Result<ConvShape, GraphError> {
         padding: node.integers("pads", [0; 4])?,
         groups,
     })
-}
-
-/// How the captured layer lies: like its operands, without a border.
-fn features_canvas(steps: &[Step]) -> Result<Canvas, GraphError> {
-    let Some(Step::Features { operands, .. }) = steps.last() else {
-        return Err(GraphError::NoOutput(FEATURES));
-    };
-    let mut canvases = operands.iter().filter_map(|(id, _)| steps.get(*id)?.output());
-    let first = canvases.next().ok_or(GraphError::NoOutput(FEATURES))?;
-    let first = Canvas { border: 0, ..first };
-    if canvases.all(|canvas| Canvas { border: 0, ..canvas } == first) {
-        Ok(first)
-    } else {
-        Err(GraphError::NoOutput(FEATURES))
-    }
 }
 
 /// The captured layer as an input of the tail.

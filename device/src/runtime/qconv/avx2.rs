@@ -1,18 +1,27 @@
 //! The inner loops for x86-64 with AVX2.
 //!
-//! Six output pixels times sixteen output channels are accumulated at once in twelve registers.
-//! Input values are taken two at a time: a pair is broadcast, multiplied with sixteen pairs of
-//! weights and added up in place by `VPMADDWD`, which is exact for `i16` operands of this range.
+//! Four output pixels times sixteen output channels are accumulated at once in eight registers,
+//! two pairs of input values at a time, by Winograd's inner product (1968), which halves the
+//! multiplications:
+//!
+//! ```text
+//! a * w + c * v = (a + v) * (c + w) - a * c - w * v
+//! ```
+//!
+//! With a pair of values each for `a` and `c`, and of weights for `w` and `v`, that is two `VPADDW`
+//! and one `VPMADDWD` instead of two of the latter, of which these processors start only two in a
+//! cycle. `a * c` depends on the pixel alone and `w * v` on the channel alone: the surplus, which
+//! is taken off the sums before they begin. All of it is exact modulo 2^32, and the sums fit.
 
 #![allow(unsafe_code, reason = "vector instructions on raw pointers; each block states its proof")]
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Chunk, LANES, Requantize, Residual};
+use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
 use super::pack::BLOCK;
 
 /// Output pixels accumulated together.
-const TILE: usize = 6;
+const TILE: usize = 4;
 
 /// Proof that this processor has AVX2.
 #[derive(Clone, Copy, Debug)]
@@ -23,17 +32,36 @@ impl Avx2 {
         is_x86_feature_detected!("avx2").then_some(Self(()))
     }
 
+    pub fn pixel_surplus(self, x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i32]) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { pixel_surplus(x, starts, chunks, surplus) }
+    }
+
     pub fn accumulate(
         self,
         x: &[i16],
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i16],
-        first: Option<&[i32; BLOCK]>,
+        first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate(x, starts, chunks, weights, first, sums) }
+    }
+
+    pub fn multiply_reals(
+        self,
+        x: &[f32],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[f32],
+        bias: &[f32; BLOCK],
+        floor: f32,
+        out: &mut [[f32; BLOCK]],
+    ) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { multiply_reals(x, starts, chunks, weights, bias, floor, out) }
     }
 
     pub fn requantize(self, sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
@@ -41,15 +69,42 @@ impl Avx2 {
         unsafe { requantize(sums, to, out) }
     }
 
-    pub fn requantize_and_add(
+    pub fn accumulate_to_steps(
         self,
-        sums: &[[i32; BLOCK]],
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        sums: Sums<'_>,
         to: &Requantize,
-        residual: &Residual,
         out: &mut [[i16; BLOCK]],
     ) {
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { requantize_and_add(sums, to, residual, out) }
+        unsafe { accumulate_to_steps(x, starts, chunks, weights, sums, to, out) }
+    }
+
+    pub fn accumulate_to_reals(
+        self,
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        sums: Sums<'_>,
+        to: &Realize,
+        out: &mut [[f32; BLOCK]],
+    ) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { accumulate_to_reals(x, starts, chunks, weights, sums, to, out) }
+    }
+
+    pub fn realize(self, sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { realize(sums, to, out) }
+    }
+
+    pub fn quantize(self, values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { quantize(values, to, out) }
     }
 
     pub fn transform_input(
@@ -77,131 +132,394 @@ impl Avx2 {
     }
 }
 
+/// Calls a function for every tile with its number of pixels as a constant.
+macro_rules! by_tile {
+    ($len:expr, $function:ident($($argument:expr),*)) => {
+        match $len {
+            1 => $function::<1>($($argument),*),
+            2 => $function::<2>($($argument),*),
+            3 => $function::<3>($($argument),*),
+                _ => $function::<TILE>($($argument),*),
+        }
+    };
+}
+
 #[target_feature(enable = "avx2")]
 fn accumulate(
     x: &[i16],
     starts: &[usize],
     chunks: &[Chunk],
     weights: &[i16],
-    first: Option<&[i32; BLOCK]>,
+    first: Option<Start<'_>>,
     sums: &mut [[i32; BLOCK]],
 ) {
-    let last_start = starts.iter().copied().max().unwrap_or(0);
-    let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
-    let steps: usize = chunks.iter().map(|c| c.steps).sum();
-    assert!(last_start + reach <= x.len());
-    assert_eq!(weights.len(), steps * LANES * BLOCK);
-    for (starts, sums) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)) {
-        if let Some(first) = first {
-            sums.fill(*first);
-        }
-        // SAFETY: the assertions above are what `accumulate_tile` asks for.
-        unsafe {
-            match starts.len() {
-                1 => accumulate_tile::<1>(x, starts, chunks, weights, sums),
-                2 => accumulate_tile::<2>(x, starts, chunks, weights, sums),
-                3 => accumulate_tile::<3>(x, starts, chunks, weights, sums),
-                4 => accumulate_tile::<4>(x, starts, chunks, weights, sums),
-                5 => accumulate_tile::<5>(x, starts, chunks, weights, sums),
-                _ => accumulate_tile::<TILE>(x, starts, chunks, weights, sums),
-            }
-        }
+    let run = Run::new(x, chunks, weights);
+    for (index, (starts, sums)) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)).enumerate() {
+        let first = first.map(|first| start_of(first, index));
+        by_tile!(starts.len(), tile_to_sums(&run, starts, first, sums));
     }
 }
 
-/// Accumulates `P` pixels.
-///
-/// # Safety
-/// Every start plus every chunk's end is within `x`, and `weights` holds `LANES * BLOCK` values
-/// for every step of the chunks.
 #[target_feature(enable = "avx2")]
-unsafe fn accumulate_tile<const P: usize>(
+fn accumulate_to_steps(
     x: &[i16],
     starts: &[usize],
     chunks: &[Chunk],
     weights: &[i16],
+    sums: Sums<'_>,
+    to: &Requantize,
+    out: &mut [[i16; BLOCK]],
+) {
+    let run = Run::new(x, chunks, weights);
+    for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
+        let sums = tile_of(sums, index);
+        by_tile!(starts.len(), tile_to_steps(&run, starts, sums, to, out));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn accumulate_to_reals(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    sums: Sums<'_>,
+    to: &Realize,
+    out: &mut [[f32; BLOCK]],
+) {
+    let run = Run::new(x, chunks, weights);
+    for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
+        let sums = tile_of(sums, index);
+        by_tile!(starts.len(), tile_to_reals(&run, starts, sums, to, out));
+    }
+}
+
+/// Where a tile's accumulation begins.
+fn tile_of(sums: Sums<'_>, index: usize) -> Sums<'_> {
+    match sums {
+        Sums::First(start) => Sums::First(start_of(start, index)),
+        Sums::Later(sums) => Sums::Later(&sums[index * TILE..]),
+    }
+}
+
+fn start_of(start: Start<'_>, index: usize) -> Start<'_> {
+    Start { surplus: &start.surplus[index * TILE..], ..start }
+}
+
+#[target_feature(enable = "avx2")]
+fn tile_to_sums<const P: usize>(
+    run: &Run<'_>,
+    starts: &[usize],
+    first: Option<Start<'_>>,
     sums: &mut [[i32; BLOCK]],
 ) {
-    let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
-    let mut totals: [[__m256i; 2]; P] = std::array::from_fn(|p| load_channels(&sums[p]));
-    let mut weights = weights.as_ptr();
-    for chunk in chunks {
-        // SAFETY: the chunk begins within `x` for every pixel, by the caller's promise.
-        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
-        for step in 0..chunk.steps {
-            // SAFETY: over all chunks this reads 32 values for each step, which the caller
-            // promises `weights` to hold.
-            let [low, high] = unsafe {
-                let low = _mm256_loadu_si256(weights.cast());
-                let high = _mm256_loadu_si256(weights.add(BLOCK).cast());
-                weights = weights.add(LANES * BLOCK);
-                [low, high]
-            };
-            for (totals, row) in totals.iter_mut().zip(rows) {
-                // SAFETY: both values lie before the chunk's end, which the caller promises to be
-                // within `x`.
-                let pair = unsafe { row.add(step * LANES).cast::<i32>().read_unaligned() };
-                let pair = _mm256_set1_epi32(pair);
-                totals[0] = _mm256_add_epi32(totals[0], _mm256_madd_epi16(pair, low));
-                totals[1] = _mm256_add_epi32(totals[1], _mm256_madd_epi16(pair, high));
-            }
-        }
-    }
+    let from = first.map_or(Sums::Later(sums), Sums::First);
+    let totals = run.accumulate::<P>(starts, from);
     for (sums, totals) in sums.iter_mut().zip(totals) {
         store_channels(totals, sums);
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn requantize(sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
-    for (out, sums) in out.iter_mut().zip(sums) {
-        let [low, high] = steps(load_channels(sums), to);
-        store_steps(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high), out);
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn requantize_and_add(
-    sums: &[[i32; BLOCK]],
+fn tile_to_steps<const P: usize>(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
     to: &Requantize,
-    residual: &Residual,
     out: &mut [[i16; BLOCK]],
 ) {
-    let branch_scale = _mm256_set1_ps(residual.branch_scale);
-    let skip_scale = _mm256_set1_ps(residual.skip_scale);
-    let scale = _mm256_set1_ps(residual.scale);
-    let floor = _mm256_set1_ps(residual.floor);
-    let [low, high] = residual.range.map(|bound| _mm256_set1_ps(bound));
-    for (out, sums) in out.iter_mut().zip(sums) {
-        let branch = steps(load_channels(sums), to);
-        let skip = load_steps(out);
-        let mut totals = [_mm256_setzero_si256(); 2];
-        for ((total, branch), skip) in totals.iter_mut().zip(branch).zip(skip) {
-            let skip = _mm256_mul_ps(_mm256_cvtepi32_ps(skip), skip_scale);
-            let sum = _mm256_add_ps(_mm256_mul_ps(branch, branch_scale), skip);
-            let steps = _mm256_div_ps(_mm256_max_ps(sum, floor), scale);
-            *total = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(steps, low), high));
-        }
-        store_steps(totals[0], totals[1], out);
+    let totals = run.accumulate::<P>(starts, sums);
+    for (out, totals) in out.iter_mut().zip(totals) {
+        store_steps(steps(totals, to), out);
     }
 }
 
-/// `clamp(round_ties_even(sum * multiplier))` for sixteen channels, as whole `f32`.
-///
-/// Clamping first gives the same value, because the bounds are whole.
 #[target_feature(enable = "avx2")]
-fn steps(sums: [__m256i; 2], to: &Requantize) -> [__m256; 2] {
+fn tile_to_reals<const P: usize>(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
+    to: &Realize,
+    out: &mut [[f32; BLOCK]],
+) {
+    let totals = run.accumulate::<P>(starts, sums);
+    for (out, totals) in out.iter_mut().zip(totals) {
+        store_reals(reals(totals, to, load_reals(out)), out);
+    }
+}
+
+/// What is multiplied, known to lie inside its slices.
+///
+/// Invariant: no chunk ends after `reach`, which is at most the length of `x`, and `weights` holds
+/// `LANES * BLOCK` values for every step of the chunks.
+struct Run<'a> {
+    x: &'a [i16],
+    chunks: &'a [Chunk],
+    weights: &'a [i16],
+    reach: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(x: &'a [i16], chunks: &'a [Chunk], weights: &'a [i16]) -> Self {
+        let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
+        let steps: usize = chunks.iter().map(|c| c.steps).sum();
+        assert!(reach <= x.len());
+        assert_eq!(weights.len(), steps * LANES * BLOCK);
+        Self { x, chunks, weights, reach }
+    }
+
+    /// The sums of `P` pixels.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn accumulate<const P: usize>(&self, starts: &[usize], sums: Sums<'_>) -> [[__m256i; 2]; P] {
+        let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
+        assert!(starts.iter().all(|start| *start <= self.x.len() - self.reach));
+        let mut totals: [[__m256i; 2]; P] = match sums {
+            Sums::First(start) => {
+                let bias = load_channels(start.bias);
+                std::array::from_fn(|p| {
+                    let surplus = _mm256_set1_epi32(start.surplus[p]);
+                    bias.map(|bias| _mm256_sub_epi32(bias, surplus))
+                })
+            }
+            Sums::Later(sums) => std::array::from_fn(|p| load_channels(&sums[p])),
+        };
+        let mut weights = self.weights.as_ptr();
+        for chunk in self.chunks {
+            // SAFETY: the chunk lies within `x` for every pixel, by the assertion.
+            let rows = starts.map(|start| unsafe { self.x.as_ptr().add(start + chunk.offset) });
+            for two in 0..chunk.steps / 2 {
+                // SAFETY: over all chunks these and the loads below read 32 values for each step,
+                // which `weights` holds by the type's invariant.
+                let [first, second] = unsafe {
+                    let steps = [load_weights(weights), load_weights(weights.add(LANES * BLOCK))];
+                    weights = weights.add(2 * LANES * BLOCK);
+                    steps
+                };
+                for (totals, row) in totals.iter_mut().zip(rows) {
+                    // SAFETY: all four values lie before the chunk's end, which is within `x` by
+                    // the assertion.
+                    let [a, c] = unsafe {
+                        let row = row.add(two * 2 * LANES);
+                        [broadcast(row), broadcast(row.add(LANES))]
+                    };
+                    for half in 0..2 {
+                        let left = _mm256_add_epi16(a, second[half]);
+                        let right = _mm256_add_epi16(c, first[half]);
+                        totals[half] =
+                            _mm256_add_epi32(totals[half], _mm256_madd_epi16(left, right));
+                    }
+                }
+            }
+            if chunk.steps % 2 == 1 {
+                // SAFETY: as above, for the chunk's last step.
+                let step = unsafe {
+                    let step = load_weights(weights);
+                    weights = weights.add(LANES * BLOCK);
+                    step
+                };
+                for (totals, row) in totals.iter_mut().zip(rows) {
+                    // SAFETY: as above, for the chunk's last step.
+                    let pair = unsafe { broadcast(row.add((chunk.steps - 1) * LANES)) };
+                    for half in 0..2 {
+                        let products = _mm256_madd_epi16(pair, step[half]);
+                        totals[half] = _mm256_add_epi32(totals[half], products);
+                    }
+                }
+            }
+        }
+        totals
+    }
+}
+
+/// Sixteen pairs of weights.
+///
+/// # Safety
+/// 32 values can be read.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn load_weights(weights: *const i16) -> [__m256i; 2] {
+    // SAFETY: by the caller's promise.
+    unsafe { [_mm256_loadu_si256(weights.cast()), _mm256_loadu_si256(weights.add(BLOCK).cast())] }
+}
+
+/// A pair of values, eight times.
+///
+/// # Safety
+/// Two values can be read.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn broadcast(pair: *const i16) -> __m256i {
+    // SAFETY: by the caller's promise.
+    _mm256_set1_epi32(unsafe { pair.cast::<i32>().read_unaligned() })
+}
+
+/// The sum of `a * c` over all groups of two steps.
+#[target_feature(enable = "avx2")]
+fn pixel_surplus(x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i32]) {
+    // A product of a vector with its halves exchanged has every `a * c` twice.
+    let once = _mm256_set1_epi64x(0xFFFF_FFFF);
+    for (start, surplus) in starts.iter().zip(surplus) {
+        let mut total = _mm256_setzero_si256();
+        for chunk in chunks {
+            let values = &x[start + chunk.offset..][..chunk.steps / 2 * 2 * LANES];
+            let (vectors, rest) = values.as_chunks::<BLOCK>();
+            for vector in vectors {
+                // SAFETY: sixteen `i16` are 32 bytes.
+                let values = unsafe { _mm256_loadu_si256(vector.as_ptr().cast()) };
+                let exchanged = _mm256_shuffle_epi32::<0b10_11_00_01>(values);
+                let products = _mm256_and_si256(_mm256_madd_epi16(values, exchanged), once);
+                total = _mm256_add_epi32(total, products);
+            }
+            for group in rest.chunks_exact(2 * LANES) {
+                let product = |i: usize| i32::from(group[i]) * i32::from(group[i + LANES]);
+                *surplus = surplus.wrapping_add(product(0)).wrapping_add(product(1));
+            }
+        }
+        let mut lanes = [0i32; 8];
+        // SAFETY: eight `i32` are 32 bytes.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), total) };
+        *surplus = lanes.into_iter().fold(*surplus, i32::wrapping_add);
+    }
+}
+
+/// The sum of `w * v` over all groups of two steps.
+pub(super) fn channel_surplus(chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
+    let mut surplus = [0i32; BLOCK];
+    let mut weights = weights;
+    for chunk in chunks {
+        let own;
+        (own, weights) = weights.split_at(chunk.steps * LANES * BLOCK);
+        for steps in own.chunks_exact(2 * LANES * BLOCK) {
+            let (first, second) = steps.split_at(LANES * BLOCK);
+            for (i, (w, v)) in first.iter().zip(second).enumerate() {
+                let product = i32::from(*w) * i32::from(*v);
+                surplus[i / LANES] = surplus[i / LANES].wrapping_add(product);
+            }
+        }
+    }
+    surplus
+}
+
+#[target_feature(enable = "avx2")]
+fn multiply_reals(
+    x: &[f32],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[f32],
+    bias: &[f32; BLOCK],
+    floor: f32,
+    out: &mut [[f32; BLOCK]],
+) {
+    for (starts, out) in starts.chunks(TILE).zip(out.chunks_mut(TILE)) {
+        by_tile!(starts.len(), tile_of_reals(x, starts, chunks, weights, bias, floor, out));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn tile_of_reals<const P: usize>(
+    x: &[f32],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[f32],
+    bias: &[f32; BLOCK],
+    floor: f32,
+    out: &mut [[f32; BLOCK]],
+) {
+    let mut totals = [load_reals(bias); P];
+    let (mut weights, _) = weights.as_chunks::<BLOCK>();
+    for chunk in chunks {
+        let own;
+        (own, weights) = weights.split_at(chunk.steps);
+        let rows: [&[f32]; P] =
+            std::array::from_fn(|p| &x[starts[p] + chunk.offset..][..chunk.steps]);
+        for (step, weights) in own.iter().enumerate() {
+            let weights = load_reals(weights);
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: each row is as long as the chunk has steps.
+                let value = _mm256_set1_ps(unsafe { *row.get_unchecked(step) });
+                for (total, weights) in totals.iter_mut().zip(weights) {
+                    *total = _mm256_add_ps(*total, _mm256_mul_ps(value, weights));
+                }
+            }
+        }
+    }
+    let floor = _mm256_set1_ps(floor);
+    for (out, totals) in out.iter_mut().zip(totals) {
+        let skip = load_reals(out);
+        let reals = [_mm256_add_ps(totals[0], skip[0]), _mm256_add_ps(totals[1], skip[1])];
+        store_reals(reals.map(|real| _mm256_max_ps(real, floor)), out);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn requantize(sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
+    for (out, sums) in out.iter_mut().zip(sums) {
+        store_steps(steps(load_channels(sums), to), out);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn realize(sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
+    for (out, sums) in out.iter_mut().zip(sums) {
+        store_reals(reals(load_channels(sums), to, load_reals(out)), out);
+    }
+}
+
+/// Multiplies by the reciprocal, whose result differs from the quotient by far less than a
+/// thousandth of a step in this range; where that could matter, near a tie, it divides.
+#[target_feature(enable = "avx2")]
+fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+    const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    let scale = _mm256_set1_ps(to.scale);
+    let reciprocal = _mm256_set1_ps(1.0 / to.scale);
     let [low, high] = to.range.map(|bound| _mm256_set1_ps(bound));
-    let (multipliers, _) = to.multipliers.as_chunks::<8>();
-    let mut steps = [_mm256_setzero_ps(); 2];
-    for ((step, sums), multipliers) in steps.iter_mut().zip(sums).zip(multipliers) {
-        // SAFETY: `multipliers` is eight `f32` long.
-        let multipliers = unsafe { _mm256_loadu_ps(multipliers.as_ptr()) };
-        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), multipliers);
-        let clamped = _mm256_min_ps(_mm256_max_ps(scaled, low), high);
-        *step = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped);
+    let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
+    let near_tie = _mm256_set1_ps(0.499);
+    for (out, values) in out.iter_mut().zip(values) {
+        let values = load_reals(values);
+        let clamp = |value| _mm256_min_ps(_mm256_max_ps(value, low), high);
+        let mut scaled = values.map(|value| clamp(_mm256_mul_ps(value, reciprocal)));
+        let rounded = scaled.map(|value| _mm256_round_ps::<ROUND>(value));
+        let unsure = |half: usize| {
+            let distance = _mm256_and_ps(_mm256_sub_ps(scaled[half], rounded[half]), magnitude);
+            _mm256_cmp_ps::<_CMP_NLE_UQ>(distance, near_tie)
+        };
+        if _mm256_movemask_ps(_mm256_or_ps(unsure(0), unsure(1))) != 0 {
+            scaled = values.map(|value| clamp(_mm256_div_ps(value, scale)));
+        }
+        store_steps(scaled.map(|value| _mm256_cvtps_epi32(value)), out);
+    }
+}
+
+/// `clamp(round_ties_even(sum * multiplier))` for sixteen channels.
+///
+/// Clamping first gives the same value, because the bounds are whole, and keeps the conversion,
+/// which rounds to nearest even, in range.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn steps(sums: [__m256i; 2], to: &Requantize) -> [__m256i; 2] {
+    let [low, high] = to.range.map(|bound| _mm256_set1_ps(bound));
+    let multipliers = load_reals(&to.multipliers);
+    let mut steps = sums;
+    for (step, multipliers) in steps.iter_mut().zip(multipliers) {
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(*step), multipliers);
+        *step = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, low), high));
     }
     steps
+}
+
+/// `max(sum * multiplier + skip, floor)` for sixteen channels.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn reals(sums: [__m256i; 2], to: &Realize, skip: [__m256; 2]) -> [__m256; 2] {
+    let floor = _mm256_set1_ps(to.floor);
+    let mut reals = skip;
+    for ((real, sums), multipliers) in reals.iter_mut().zip(sums).zip(load_reals(&to.multipliers)) {
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), multipliers);
+        *real = _mm256_max_ps(_mm256_add_ps(scaled, *real), floor);
+    }
+    reals
 }
 
 #[target_feature(enable = "avx2")]
@@ -284,6 +602,7 @@ fn sums([a, b, c, d]: [__m256i; 4]) -> [__m256i; 2] {
 }
 
 #[target_feature(enable = "avx2")]
+#[inline]
 fn load_channels(values: &[i32; BLOCK]) -> [__m256i; 2] {
     let values = values.as_ptr();
     // SAFETY: sixteen `i32` are two times eight.
@@ -291,6 +610,7 @@ fn load_channels(values: &[i32; BLOCK]) -> [__m256i; 2] {
 }
 
 #[target_feature(enable = "avx2")]
+#[inline]
 fn store_channels([low, high]: [__m256i; 2], values: &mut [i32; BLOCK]) {
     let values = values.as_mut_ptr();
     // SAFETY: sixteen `i32` are two times eight.
@@ -300,20 +620,29 @@ fn store_channels([low, high]: [__m256i; 2], values: &mut [i32; BLOCK]) {
     }
 }
 
-/// Sixteen `i16` as two times eight `i32`.
 #[target_feature(enable = "avx2")]
-fn load_steps(values: &[i16; BLOCK]) -> [__m256i; 2] {
-    // SAFETY: sixteen `i16` are 32 bytes.
-    let values = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
-    [
-        _mm256_cvtepi16_epi32(_mm256_castsi256_si128(values)),
-        _mm256_cvtepi16_epi32(_mm256_extracti128_si256::<1>(values)),
-    ]
+#[inline]
+fn load_reals(values: &[f32; BLOCK]) -> [__m256; 2] {
+    let values = values.as_ptr();
+    // SAFETY: sixteen `f32` are two times eight.
+    unsafe { [_mm256_loadu_ps(values), _mm256_loadu_ps(values.add(8))] }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_reals([low, high]: [__m256; 2], values: &mut [f32; BLOCK]) {
+    let values = values.as_mut_ptr();
+    // SAFETY: sixteen `f32` are two times eight.
+    unsafe {
+        _mm256_storeu_ps(values, low);
+        _mm256_storeu_ps(values.add(8), high);
+    }
 }
 
 /// Two times eight `i32` of the range of `i16`, in order.
 #[target_feature(enable = "avx2")]
-fn store_steps(low: __m256i, high: __m256i, out: &mut [i16; BLOCK]) {
+#[inline]
+fn store_steps([low, high]: [__m256i; 2], out: &mut [i16; BLOCK]) {
     // Packing works within 128-bit halves: the permutation restores the channels' order.
     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
     // SAFETY: sixteen `i16` are 32 bytes.

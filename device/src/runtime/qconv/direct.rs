@@ -3,19 +3,18 @@
 //! Under one kernel row the input values of an output pixel are adjacent, whatever the kernel's
 //! width, so a 7x7 convolution is seven runs of values and a 1x1 convolution is one.
 
-use super::kernel::{Chunk, LANES};
+use std::ops::Range;
+
+use super::kernel::{Backend, Chunk, LANES, Start, Sums};
 use super::pack::{BLOCK, Weights, group_blocks};
 use super::shape::{Canvas, ConvShape};
-use super::{Layer, Target, Worker};
+use super::{Finish, Layer, Target, Worker};
 
 /// Output pixels whose sums are kept while one block's weights are read.
 const BAND: usize = 192;
 
 /// Weight steps that fit in a first-level cache beside the values they meet: 16 KiB.
 const STEPS: usize = 256;
-
-/// Blocks of output channels in one piece of work, where a layer has few bands.
-const BLOCKS: usize = 4;
 
 /// A convolution's weights, and where its input values lie.
 #[derive(Clone, Debug)]
@@ -28,70 +27,141 @@ pub(super) struct Direct {
     steps: usize,
     /// `[group][block][step][BLOCK][LANES]`.
     weights: Vec<i16>,
+    /// Each block's bias, less its surplus.
+    bias: Vec<[i32; BLOCK]>,
 }
 
 impl Direct {
-    pub fn new(weights: &Weights<'_>, input: &Canvas) -> Self {
+    pub fn new(
+        weights: &Weights<'_>,
+        input: &Canvas,
+        bias: &[[i32; BLOCK]],
+        backend: Backend,
+    ) -> Self {
         let runs = runs(weights.shape, input);
         let parts = parts(&runs);
-        let steps = runs.iter().map(|run| run.len.div_ceil(LANES)).sum();
-        Self { shape: *weights.shape, parts, steps, weights: packed(weights, &runs) }
+        let steps: usize = runs.iter().map(|run| run.len.div_ceil(LANES)).sum();
+        let packed = packed(weights, &runs);
+        let blocks = packed.chunks_exact(steps * LANES * BLOCK).zip(bias);
+        let bias = blocks.map(|(weights, bias)| less_surplus(weights, bias, &parts, backend));
+        let bias = bias.collect();
+        Self { shape: *weights.shape, parts, steps, weights: packed, bias }
     }
 
-    /// Pieces of work that may be done at the same time.
-    pub fn pieces(&self, layer: &Layer) -> usize {
-        bands(layer) * segments(layer)
-    }
-
-    /// Does one piece: a band of output pixels for some blocks of output channels.
+    /// Does one of so many pieces: a band of output pixels for some blocks of output channels.
     pub fn run(
         &self,
         layer: &Layer,
-        piece: usize,
+        piece: (usize, usize),
         x: &[i16],
         target: &Target<'_>,
         worker: &mut Worker,
     ) {
-        let (band, segment) = (piece / segments(layer), piece % segments(layer));
-        let pixels = layer.output.pixels();
-        let each = pixels.div_ceil(bands(layer));
-        let first = (band * each).min(pixels);
-        let range = first..(first + each).min(pixels);
-        worker.sums.resize(range.len(), [0; BLOCK]);
-        worker.starts.clear();
-        worker.starts.extend(range.clone().map(|pixel| self.start(layer, pixel)));
-        target.place_pixels(layer, range, worker);
-        let blocks = layer.constants.len().div_ceil(segments(layer));
-        let last = layer.constants.len().min((segment + 1) * blocks);
-        for block in segment * blocks..last {
-            self.accumulate(layer, block, x, worker);
-            target.finish(layer, block, worker);
+        let mut measured = None;
+        for block in begin(layer, piece, target, worker) {
+            let group = block / group_blocks(&self.shape);
+            if measured != Some(group) {
+                self.measure_surplus(layer, group, x, worker);
+                measured = Some(group);
+            }
+            target.load(layer, block, worker);
+            self.convolve(layer, block, x, worker);
+            target.store(layer, block, worker);
         }
     }
 
-    /// Where an output pixel's first input value lies.
-    fn start(&self, layer: &Layer, pixel: usize) -> usize {
-        let (row, column) = (pixel / layer.output.width, pixel % layer.output.width);
-        let [top, left, ..] = self.shape.padding;
-        let input = &layer.input;
-        (row * self.shape.stride + input.border - top) * input.row_len()
-            + (column * self.shape.stride + input.border - left) * input.channels
+    /// Fills `worker.surplus` for a group's channels.
+    fn measure_surplus(&self, layer: &Layer, group: usize, x: &[i16], worker: &mut Worker) {
+        let x = &x[group * self.shape.group_inputs()..];
+        worker.surplus.clear();
+        worker.surplus.resize(worker.starts.len(), 0);
+        for part in &self.parts {
+            layer.backend.pixel_surplus(x, &worker.starts, part, &mut worker.surplus);
+        }
     }
 
-    fn accumulate(&self, layer: &Layer, block: usize, x: &[i16], worker: &mut Worker) {
+    /// Fills `worker.steps` or `worker.reals` with a block's output.
+    fn convolve(&self, layer: &Layer, block: usize, x: &[i16], worker: &mut Worker) {
         let group = block / group_blocks(&self.shape);
         let x = &x[group * self.shape.group_inputs()..];
         let step = LANES * BLOCK;
         let mut weights = &self.weights[block * self.steps * step..][..self.steps * step];
-        let mut first = Some(&layer.constants[block].bias);
-        for part in &self.parts {
-            let steps: usize = part.iter().map(|chunk| chunk.steps).sum();
-            let (own, rest) = weights.split_at(steps * step);
-            let (starts, sums) = (&worker.starts, &mut worker.sums);
-            layer.backend.accumulate(x, starts, part, own, first.take(), sums);
-            weights = rest;
+        let finish = &layer.constants[block].finish;
+        let Worker { starts, surplus, sums, steps, reals, .. } = worker;
+        let start = Start { bias: &self.bias[block], surplus };
+        for (index, part) in self.parts.iter().enumerate() {
+            let own;
+            (own, weights) = weights.split_at(part.iter().map(|c| c.steps).sum::<usize>() * step);
+            if index + 1 < self.parts.len() {
+                let first = (index == 0).then_some(start);
+                layer.backend.accumulate(x, starts, part, own, first, sums);
+                continue;
+            }
+            let sums = if index == 0 { Sums::First(start) } else { Sums::Later(sums) };
+            match finish {
+                Finish::Steps(to) => {
+                    layer.backend.accumulate_to_steps(x, starts, part, own, sums, to, steps);
+                }
+                Finish::Reals(to) => {
+                    layer.backend.accumulate_to_reals(x, starts, part, own, sums, to, reals);
+                }
+            }
         }
     }
+}
+
+/// Pieces of work that may be done at the same time.
+pub(super) fn pieces(layer: &Layer, threads: usize) -> usize {
+    bands(layer) * segments(layer, threads)
+}
+
+/// Notes where the input and output of a piece's pixels lie; returns its blocks of channels.
+pub(super) fn begin(
+    layer: &Layer,
+    (piece, pieces): (usize, usize),
+    target: &Target<'_>,
+    worker: &mut Worker,
+) -> Range<usize> {
+    let segments = pieces / bands(layer).max(1);
+    let (band, segment) = (piece / segments, piece % segments);
+    let pixels = layer.output.pixels();
+    let each = pixels.div_ceil(bands(layer));
+    let first = (band * each).min(pixels);
+    let range = first..(first + each).min(pixels);
+    worker.sums.resize(range.len(), [0; BLOCK]);
+    worker.starts.clear();
+    worker.starts.extend(range.clone().map(|pixel| start(layer, pixel)));
+    target.place_pixels(layer, range, worker);
+    let blocks = layer.constants.len().div_ceil(segments);
+    (segment * blocks).min(layer.constants.len())..layer.constants.len().min((segment + 1) * blocks)
+}
+
+/// Where an output pixel's first input value lies.
+fn start(layer: &Layer, pixel: usize) -> usize {
+    let (row, column) = (pixel / layer.output.width, pixel % layer.output.width);
+    let [top, left, ..] = layer.shape.padding;
+    let input = &layer.input;
+    (row * layer.shape.stride + input.border - top) * input.row_len()
+        + (column * layer.shape.stride + input.border - left) * input.channels
+}
+
+/// A block's bias, less the surplus of its weights.
+fn less_surplus(
+    weights: &[i16],
+    bias: &[i32; BLOCK],
+    parts: &[Vec<Chunk>],
+    backend: Backend,
+) -> [i32; BLOCK] {
+    let (mut weights, mut bias) = (weights, *bias);
+    for part in parts {
+        let own;
+        let steps: usize = part.iter().map(|chunk| chunk.steps).sum();
+        (own, weights) = weights.split_at(steps * LANES * BLOCK);
+        for (bias, surplus) in bias.iter_mut().zip(backend.channel_surplus(part, own)) {
+            *bias = bias.wrapping_sub(surplus);
+        }
+    }
+    bias
 }
 
 /// Parts of the output's pixels.
@@ -99,23 +169,27 @@ fn bands(layer: &Layer) -> usize {
     layer.output.pixels().div_ceil(BAND)
 }
 
-/// Parts of the output's channels: one where the bands alone keep every thread busy.
-fn segments(layer: &Layer) -> usize {
-    if bands(layer) >= 8 { 1 } else { layer.constants.len().div_ceil(BLOCKS) }
+/// Parts of the output's channels: one where the bands alone keep every thread busy to the end.
+fn segments(layer: &Layer, threads: usize) -> usize {
+    if threads == 1 || bands(layer) >= 8 * threads {
+        1
+    } else {
+        (4 * threads).div_ceil(bands(layer).max(1)).min(layer.constants.len()).max(1)
+    }
 }
 
 /// Adjacent input values that a kernel covers.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    ky: usize,
-    kx: usize,
+pub(super) struct Run {
+    pub ky: usize,
+    pub kx: usize,
     /// Relative to the output pixel's first input value.
-    offset: usize,
-    len: usize,
+    pub offset: usize,
+    pub len: usize,
 }
 
 /// Without groups one run for each kernel row; with groups one for each kernel pixel.
-fn runs(shape: &ConvShape, input: &Canvas) -> Vec<Run> {
+pub(super) fn runs(shape: &ConvShape, input: &Canvas) -> Vec<Run> {
     let [height, width] = shape.kernel;
     let (columns, pixels) = if shape.groups == 1 { (1, width) } else { (width, 1) };
     let mut runs = Vec::new();

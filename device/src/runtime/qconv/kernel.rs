@@ -89,16 +89,20 @@ pub(super) struct Requantize {
     pub range: [f32; 2],
 }
 
-/// A residual sum in real numbers behind a convolution's own requantization:
-/// `round(max(step * branch_scale + skip * skip_scale, floor) / scale)`.
+/// How sums become real numbers for the sixteen channels of a block:
+/// `max(sum * multiplier + skip, floor)`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Residual {
-    pub branch_scale: f32,
-    pub skip_scale: f32,
-    pub scale: f32,
-    /// 0 where a ReLU follows the sum, else negative infinity.
+pub(super) struct Realize {
+    pub multipliers: [f32; BLOCK],
+    /// 0 where a ReLU follows, else negative infinity.
     pub floor: f32,
-    /// Smallest and largest output, less the zero point.
+}
+
+/// QuantizeLinear: `clamp(round_ties_even(value / scale))`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quantize {
+    pub scale: f32,
+    /// Smallest and largest step, less the zero point.
     pub range: [f32; 2],
 }
 
@@ -109,6 +113,28 @@ pub(super) struct Residual {
 pub fn nearest_whole(value: f32) -> f32 {
     const NO_FRACTION: f32 = 12_582_912.0;
     (value + NO_FRACTION) - NO_FRACTION
+}
+
+/// Where the sums of some pixels begin: at `bias` less each pixel's surplus.
+///
+/// A kernel may compute sums that are too large by a number that depends on the pixel alone and
+/// one that depends on the channel alone, if that is faster: it says by how much in
+/// [`Backend::pixel_surplus`] and [`Backend::channel_surplus`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start<'a> {
+    /// Less the channels' surplus.
+    pub bias: &'a [i32; BLOCK],
+    /// One for each pixel.
+    pub surplus: &'a [i32],
+}
+
+/// Where accumulation begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sums<'a> {
+    /// At the start.
+    First(Start<'a>),
+    /// At what an earlier part of the weights left, one for each pixel.
+    Later(&'a [[i32; BLOCK]]),
 }
 
 /// A kernel that is known to run here.
@@ -141,6 +167,25 @@ impl Backend {
         backend.ok_or_else(|| KernelUnavailable(kernel.name().into()))
     }
 
+    /// Adds to `surplus[i]` what the sums of the pixel that begins at `x[starts[i]]` are too large
+    /// by, for these chunks.
+    pub fn pixel_surplus(self, x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i32]) {
+        match self {
+            Self::Portable => {}
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.pixel_surplus(x, starts, chunks, surplus),
+        }
+    }
+
+    /// What a block's sums are too large by, for these chunks and their weights.
+    pub fn channel_surplus(self, chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
+        match self {
+            Self::Portable => [0; BLOCK],
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => super::avx2::channel_surplus(chunks, weights),
+        }
+    }
+
     /// Adds to `sums[i]` the products of `weights` with the chunks that begin at `x[starts[i]]`;
     /// `first`, where given, replaces what `sums` held.
     pub fn accumulate(
@@ -149,10 +194,53 @@ impl Backend {
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i16],
-        first: Option<&[i32; BLOCK]>,
+        first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
         dispatch!(self, accumulate(x, starts, chunks, weights, first, sums))
+    }
+
+    /// As [`Backend::accumulate`] followed by [`Backend::requantize`].
+    pub fn accumulate_to_steps(
+        self,
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        sums: Sums<'_>,
+        to: &Requantize,
+        out: &mut [[i16; BLOCK]],
+    ) {
+        dispatch!(self, accumulate_to_steps(x, starts, chunks, weights, sums, to, out))
+    }
+
+    /// As [`Backend::accumulate`] followed by [`Backend::realize`].
+    pub fn accumulate_to_reals(
+        self,
+        x: &[i16],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i16],
+        sums: Sums<'_>,
+        to: &Realize,
+        out: &mut [[f32; BLOCK]],
+    ) {
+        dispatch!(self, accumulate_to_reals(x, starts, chunks, weights, sums, to, out))
+    }
+
+    /// `max(bias + Σ x * weight + out, floor)`, each sum in the order of its values; a step of the
+    /// chunks is one value, and `weights` are `[value][BLOCK]`.
+    pub fn multiply_reals(
+        self,
+        x: &[f32],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[f32],
+        bias: &[f32; BLOCK],
+        floor: f32,
+        out: &mut [[f32; BLOCK]],
+    ) {
+        dispatch!(self, multiply_reals(x, starts, chunks, weights, bias, floor, out))
     }
 
     /// `clamp(round_ties_even(sum * multiplier))`.
@@ -160,15 +248,14 @@ impl Backend {
         dispatch!(self, requantize(sums, to, out))
     }
 
-    /// As [`Backend::requantize`], then the residual sum with what `out` held.
-    pub fn requantize_and_add(
-        self,
-        sums: &[[i32; BLOCK]],
-        to: &Requantize,
-        residual: &Residual,
-        out: &mut [[i16; BLOCK]],
-    ) {
-        dispatch!(self, requantize_and_add(sums, to, residual, out))
+    /// `max(sum * multiplier + out, floor)`.
+    pub fn realize(self, sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
+        dispatch!(self, realize(sums, to, out))
+    }
+
+    /// `clamp(round_ties_even(value / scale))`.
+    pub fn quantize(self, values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+        dispatch!(self, quantize(values, to, out))
     }
 
     /// Winograd's input transform of one 4x4 tile, all channels: see [`super::winograd`].

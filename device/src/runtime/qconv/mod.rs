@@ -8,20 +8,29 @@
 //! y   = clamp(round_ties_even(sum as f32 * (x_scale * w_scale[c] / y_scale)) + y_zero, -128, 127)
 //! ```
 //!
-//! and, where the network has them, a 2x2 max-pool or a residual sum behind it. Activations lie as
-//! [`Canvas`] describes. The arithmetic is chosen once per layer:
+//! with a 2x2 max-pool behind it; or, where real numbers follow, `ConvInteger`, `Cast` and `Mul`,
+//! with a residual sum, a ReLU and a quantization behind them:
+//!
+//! ```text
+//! r   = max(sum as f32 * scale[c] + skip, 0)
+//! y   = clamp(round_ties_even(r / y_scale) + y_zero, -128, 127)
+//! ```
+//!
+//! Activations lie as [`Canvas`] describes. The arithmetic is chosen once per layer:
 //!
 //! - `direct`: by the definition, reading the input in place;
 //! - `winograd`: 3x3 convolutions with 2.25 times fewer multiplications, in exact integers;
+//! - `float`: in real numbers, for the few layers that a model keeps so;
 //!
 //! and both are written over the inner loops of `kernel`: `portable`, the reference, and `avx2`.
-//! `pack` holds the order of the weights, `target` what turns sums into output.
+//! `pack` holds the order of the weights, `target` writes the output.
 //!
 //! Invariant: every kernel, every arithmetic and every number of threads gives the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod direct;
+mod float;
 mod kernel;
 mod pack;
 mod params;
@@ -36,13 +45,14 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use direct::Direct;
-use kernel::{Backend, Requantize, Residual};
+use float::Float;
+use kernel::{Backend, Quantize, Realize, Requantize};
 use pack::{BLOCK, Weights, group_blocks, pack_channels};
-use target::{Place, Skip, Target};
+use target::{Place, Shared, Target};
 use winograd::Winograd;
 
 pub use kernel::{KERNEL_VARIABLE, Kernel, KernelUnavailable, nearest_whole};
-pub use params::{QConvError, QConvParams, ResidualParams};
+pub use params::{Affine, FloatParams, Output, QConvError, QConvParams};
 pub use shape::{Canvas, ConvShape};
 
 use super::pool::Pool;
@@ -52,7 +62,10 @@ use super::pool::Pool;
 pub struct QConv {
     layer: Layer,
     arithmetic: Arithmetic,
-    residual: Option<Residual>,
+    /// Whether an operand is added to the real numbers.
+    adds: bool,
+    /// From real numbers to steps.
+    quantize: Option<Quantize>,
 }
 
 /// How the sums are computed.
@@ -60,6 +73,7 @@ pub struct QConv {
 enum Arithmetic {
     Direct(Direct),
     Winograd(Winograd),
+    Float(Float),
 }
 
 /// What every arithmetic knows of a layer.
@@ -81,7 +95,32 @@ struct Layer {
 #[derive(Clone, Copy, Debug)]
 struct Constants {
     bias: [i32; BLOCK],
-    requantize: Requantize,
+    finish: Finish,
+}
+
+/// What becomes of a block's sums.
+#[derive(Clone, Copy, Debug)]
+enum Finish {
+    Steps(Requantize),
+    Reals(Realize),
+}
+
+/// What a run reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Steps, as [`QConv::input`] lies.
+    Steps(&'a [i16]),
+    /// Real numbers, as [`QConv::input`] lies.
+    Reals(&'a [f32]),
+}
+
+/// What a run writes.
+#[derive(Debug, Default)]
+pub struct Outputs<'a> {
+    /// Steps, as [`QConv::output`] lies.
+    pub steps: Option<&'a mut [i16]>,
+    /// Real numbers, `[pixel][channel]`.
+    pub reals: Option<&'a mut [f32]>,
 }
 
 /// A thread's working memory; it grows to what the largest layer needs and is then reused.
@@ -91,8 +130,11 @@ pub struct Worker {
     starts: Vec<usize>,
     /// Where each pixel's output goes.
     places: Vec<Place>,
+    /// What each pixel's sums are too large by.
+    surplus: Vec<i32>,
     sums: Vec<[i32; BLOCK]>,
     steps: Vec<[i16; BLOCK]>,
+    reals: Vec<[f32; BLOCK]>,
     transformed: Vec<i16>,
     products: Vec<[i32; BLOCK]>,
 }
@@ -102,8 +144,7 @@ impl QConv {
     ///
     /// # Errors
     /// A size of zero, a slice of the wrong length, a scale that is negative or not finite, or
-    /// weights whose sum can overflow; an input with other channels or too small a border; a
-    /// max-pool or a residual that cannot be fused.
+    /// weights whose sum can overflow; an input with other channels or too small a border.
     pub fn new(
         params: &QConvParams<'_>,
         input: Canvas,
@@ -115,33 +156,68 @@ impl QConv {
         let shape = params.shape;
         let weights = Weights { shape: &shape, values: params.weights };
         let convolved = shape.output_size(input.height, input.width);
+        let bias = pack_channels(params.bias, &shape);
         let arithmetic = if Winograd::suits(&shape, convolved, params.largest_sum()) {
-            Arithmetic::Winograd(Winograd::new(&weights))
+            Arithmetic::Winograd(Winograd::new(&weights, backend))
         } else {
-            Arithmetic::Direct(Direct::new(&weights, &input))
+            Arithmetic::Direct(Direct::new(&weights, &input, &bias, backend))
         };
         let [height, width] = convolved;
         let output = Canvas { height, width, channels: shape.output_channels, border };
-        let zero = f32::from(params.y_zero);
-        let range = [-128.0 - zero, 127.0 - zero];
-        let constants = pack_channels(params.bias, &shape)
+        let finish = |multipliers| match params.output {
+            Output::Steps { y, .. } => Finish::Steps(Requantize { multipliers, range: y.range() }),
+            Output::Reals(_) => Finish::Reals(Realize { multipliers, floor: f32::NEG_INFINITY }),
+        };
+        let constants = bias
             .into_iter()
             .zip(pack_channels(&multipliers, &shape))
-            .map(|(bias, multipliers)| Constants {
-                bias,
-                requantize: Requantize { multipliers, range },
-            })
+            .map(|(bias, multipliers)| Constants { bias, finish: finish(multipliers) })
             .collect();
         let layer = Layer { backend, shape, input, convolved, output, pool: false, constants };
-        Ok(Self { layer, arithmetic, residual: None })
+        Ok(Self { layer, arithmetic, adds: false, quantize: None })
+    }
+
+    /// Packs a convolution in real numbers for inputs like `input`.
+    ///
+    /// # Errors
+    /// A size of zero, a slice of the wrong length, or an input with other channels or too small a
+    /// border.
+    pub fn in_floats(
+        params: &FloatParams<'_>,
+        input: Canvas,
+        kernel: Kernel,
+    ) -> Result<Self, QConvError> {
+        let (backend, shape) = (Backend::new(kernel)?, params.shape);
+        params::check_shape(&shape, &input, params.weights.len(), params.bias.len())?;
+        let convolved = shape.output_size(input.height, input.width);
+        let [height, width] = convolved;
+        let output = Canvas { height, width, channels: shape.output_channels, border: 0 };
+        let bias = pack_channels(params.bias, &shape);
+        let multipliers = [1.0; BLOCK];
+        let finish = Finish::Reals(Realize { multipliers, floor: f32::NEG_INFINITY });
+        let constants = vec![Constants { bias: [0; BLOCK], finish }; bias.len()];
+        let arithmetic = Arithmetic::Float(Float::new(shape, params.weights, bias, &input));
+        let layer = Layer { backend, shape, input, convolved, output, pool: false, constants };
+        Ok(Self { layer, arithmetic, adds: false, quantize: None })
+    }
+
+    /// Whether the output is steps, or quantized to steps.
+    pub fn gives_steps(&self) -> bool {
+        !self.gives_reals() || self.quantize.is_some()
+    }
+
+    /// Whether the output is real numbers, which may be quantized behind a sum and a ReLU.
+    pub fn gives_reals(&self) -> bool {
+        let first = self.layer.constants.first();
+        first.is_some_and(|constants| matches!(constants.finish, Finish::Reals(_)))
     }
 
     /// Puts a max-pool of 2x2 with stride 2 behind the convolution; says whether that is possible.
     pub fn fuse_max_pool(&mut self) -> bool {
+        let winograd = matches!(self.arithmetic, Arithmetic::Winograd(_));
         let layer = &mut self.layer;
-        let possible = matches!(self.arithmetic, Arithmetic::Winograd(_))
-            && self.residual.is_none()
-            && !layer.pool;
+        let possible = winograd && !layer.pool && !layer.constants.is_empty();
+        let possible = possible && matches!(layer.constants[0].finish, Finish::Steps(_));
         if possible {
             layer.pool = true;
             layer.output.height /= 2;
@@ -150,26 +226,52 @@ impl QConv {
         possible
     }
 
-    /// Puts a residual sum behind the convolution; says whether that is possible, which it is
-    /// once, and not behind a max-pool.
-    pub fn fuse_residual(&mut self, residual: &ResidualParams) -> bool {
-        let possible = !self.layer.pool && self.residual.is_none();
-        let zero = f32::from(residual.zero);
-        if possible {
-            self.residual = Some(Residual {
-                branch_scale: residual.branch_scale,
-                skip_scale: residual.skip_scale,
-                scale: residual.scale,
-                floor: if residual.relu { 0.0 } else { f32::NEG_INFINITY },
-                range: [-128.0 - zero, 127.0 - zero],
-            });
+    /// Puts a sum with another operand behind real numbers; says whether that is possible, which
+    /// it is once, and before a ReLU or a quantization.
+    pub fn fuse_add(&mut self) -> bool {
+        let possible = self.is_open() && !self.adds;
+        self.adds |= possible;
+        possible
+    }
+
+    /// Puts a ReLU behind real numbers; says whether that is possible, which it is once, and
+    /// before a quantization.
+    pub fn fuse_relu(&mut self) -> bool {
+        let possible = self.is_open();
+        for constants in &mut self.layer.constants {
+            if let Finish::Reals(to) = &mut constants.finish
+                && possible
+            {
+                to.floor = 0.0;
+            }
         }
         possible
+    }
+
+    /// Puts a quantization behind real numbers, which are still given; says whether that is
+    /// possible, which it is once.
+    pub fn fuse_quantize(&mut self, to: Affine) -> bool {
+        let possible = self.gives_reals() && self.quantize.is_none() && to.is_proper();
+        if possible {
+            self.quantize = Some(Quantize { scale: to.scale, range: to.range() });
+        }
+        possible
+    }
+
+    /// Whether real numbers have neither ReLU nor quantization behind them.
+    fn is_open(&self) -> bool {
+        let has_floor = |constants: &Constants| matches!(constants.finish, Finish::Reals(to) if to.floor == f32::NEG_INFINITY);
+        self.quantize.is_none() && self.layer.constants.first().is_some_and(has_floor)
     }
 
     /// Sets the border of the output.
     pub fn set_border(&mut self, border: usize) {
         self.layer.output.border = border;
+    }
+
+    /// Whether the input is real numbers.
+    pub fn reads_reals(&self) -> bool {
+        matches!(self.arithmetic, Arithmetic::Float(_))
     }
 
     /// How the input must lie.
@@ -193,63 +295,78 @@ impl QConv {
         match self.arithmetic {
             Arithmetic::Direct(_) => "direct",
             Arithmetic::Winograd(_) => "winograd",
+            Arithmetic::Float(_) => "float",
         }
     }
 
-    /// Convolves `x` into `y`, whose border is cleared. `skip` is the other operand of the
-    /// residual sum, and how it lies.
+    /// Convolves `x`. Steps are written where the convolution gives any, and their border is
+    /// cleared; real numbers where it gives those. `skip` is the other operand of its sum,
+    /// `[pixel][channel]`.
     ///
     /// `workers` holds one for each thread of the pool; nothing is allocated once they have grown.
     ///
     /// # Errors
-    /// [`QConvError::WrongLength`] when a slice does not have the length of its canvas, and
-    /// [`QConvError::Residual`] when `skip` is missing, superfluous, or of another size.
+    /// [`QConvError::WrongLength`] when a slice does not have the length of what it holds, and
+    /// [`QConvError::Operands`] when one is missing or superfluous.
     pub fn run(
         &self,
-        x: &[i16],
-        skip: Option<(&[i16], Canvas)>,
-        y: &mut [i16],
+        x: Input<'_>,
+        skip: Option<&[f32]>,
+        outputs: Outputs<'_>,
         pool: &mut Pool,
         workers: &[Mutex<Worker>],
     ) -> Result<(), QConvError> {
         let layer = &self.layer;
-        params::check_length("input", x.len(), layer.input.len())?;
-        params::check_length("output", y.len(), layer.output.len())?;
         params::check_length("workers", workers.len(), pool.threads())?;
-        let skip = self.checked_skip(skip)?;
-        layer.output.clear_border(y);
-        let pieces = match &self.arithmetic {
-            Arithmetic::Direct(direct) => direct.pieces(layer),
-            Arithmetic::Winograd(winograd) => winograd.pieces(layer, pool.threads()),
-        };
-        let target = Target::new(y, skip);
-        pool.run(pieces, &|thread, piece| {
-            // Only this thread uses this worker, and what a panic leaves in it is overwritten.
-            let mut worker = workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            match &self.arithmetic {
-                Arithmetic::Direct(direct) => direct.run(layer, piece, x, &target, &mut worker),
-                Arithmetic::Winograd(winograd) => {
-                    winograd.run(layer, (piece, pieces), x, &target, &mut worker);
-                }
-            }
+        self.check_operands(skip, &outputs)?;
+        let steps = outputs.steps.map(|steps| {
+            layer.output.clear_border(steps);
+            Shared::new(steps)
         });
+        let reals = outputs.reals.map(Shared::new);
+        let target = &Target { steps, reals, skip, quantize: self.quantize };
+        let threads = pool.threads();
+        // Only one thread uses a worker, and what a panic leaves in it is overwritten.
+        let worker = |thread: usize| workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        match (&self.arithmetic, x) {
+            (Arithmetic::Direct(direct), Input::Steps(x)) => {
+                params::check_length("input", x.len(), layer.input.len())?;
+                let pieces = direct::pieces(layer, threads);
+                pool.run(pieces, &|thread, piece| {
+                    direct.run(layer, (piece, pieces), x, target, &mut worker(thread));
+                });
+            }
+            (Arithmetic::Winograd(winograd), Input::Steps(x)) => {
+                params::check_length("input", x.len(), layer.input.len())?;
+                let pieces = winograd.pieces(layer, threads);
+                pool.run(pieces, &|thread, piece| {
+                    winograd.run(layer, (piece, pieces), x, target, &mut worker(thread));
+                });
+            }
+            (Arithmetic::Float(float), Input::Reals(x)) => {
+                params::check_length("input", x.len(), layer.input.len())?;
+                let pieces = direct::pieces(layer, threads);
+                pool.run(pieces, &|thread, piece| {
+                    float.run(layer, (piece, pieces), x, target, &mut worker(thread));
+                });
+            }
+            _ => return Err(QConvError::Operands("the input in the convolution's numbers")),
+        }
         Ok(())
     }
 
-    fn checked_skip<'a>(
-        &self,
-        skip: Option<(&'a [i16], Canvas)>,
-    ) -> Result<Option<Skip<'a>>, QConvError> {
-        match (skip, self.residual) {
-            (None, None) => Ok(None),
-            (Some((values, canvas)), Some(residual)) => {
-                params::check_length("residual operand", values.len(), canvas.len())?;
-                let output = self.layer.output;
-                let alike = Canvas { border: output.border, ..canvas } == output;
-                alike.then_some(Some(Skip { values, canvas, residual })).ok_or(QConvError::Residual)
-            }
-            _ => Err(QConvError::Residual),
-        }
+    fn check_operands(&self, skip: Option<&[f32]>, out: &Outputs<'_>) -> Result<(), QConvError> {
+        let reals = self.layer.output.pixels() * self.layer.output.channels;
+        let check = |what, given: Option<usize>, wanted: bool, expected| match given {
+            Some(actual) if wanted => params::check_length(what, actual, expected),
+            None if !wanted => Ok(()),
+            _ => Err(QConvError::Operands(what)),
+        };
+        let steps = out.steps.as_ref().map(|steps| steps.len());
+        check("the output in steps", steps, self.gives_steps(), self.layer.output.len())?;
+        let given = out.reals.as_ref().map(|reals| reals.len());
+        check("the output in real numbers", given, self.gives_reals(), reals)?;
+        check("the operand of the sum", skip.map(<[f32]>::len), self.adds, reals)
     }
 }
 

@@ -8,36 +8,63 @@ use super::shape::{Canvas, ConvShape};
 pub struct QConvParams<'a> {
     /// Channels, kernel, stride, padding and groups.
     pub shape: ConvShape,
-    /// Scale of the input.
-    pub x_scale: f32,
     /// Zero point of the input.
     pub x_zero: i8,
-    /// Scale of each output channel's weights: `[oc]`.
-    pub w_scales: &'a [f32],
-    /// Scale of the output.
-    pub y_scale: f32,
-    /// Zero point of the output.
-    pub y_zero: i8,
     /// Weights with zero point 0: `[oc, ic / groups, kh, kw]`.
     pub weights: &'a [i8],
-    /// Bias, of scale `x_scale * w_scales[c]`: `[oc]`.
+    /// Added to the sums: `[oc]`.
     pub bias: &'a [i32],
+    /// Sums to output.
+    pub output: Output<'a>,
 }
 
-/// A residual sum behind a convolution: both operands are turned into real numbers, added, and
-/// quantized.
+/// What defines one convolution in real numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct ResidualParams {
-    /// Scale of the convolution's own output.
-    pub branch_scale: f32,
-    /// Scale of the other operand.
-    pub skip_scale: f32,
-    /// Scale of the result.
+pub struct FloatParams<'a> {
+    /// Channels, kernel, stride, padding and groups.
+    pub shape: ConvShape,
+    /// `[oc, ic / groups, kh, kw]`.
+    pub weights: &'a [f32],
+    /// `[oc]`.
+    pub bias: &'a [f32],
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Output<'a> {
+    /// `QLinearConv`: steps of the output.
+    Steps {
+        /// Scale of the input.
+        x_scale: f32,
+        /// Scale of each output channel's weights: `[oc]`.
+        w_scales: &'a [f32],
+        /// Scale and zero point of the output.
+        y: Affine,
+    },
+    /// `ConvInteger`, `Cast`, `Mul`: real numbers, with the real value of one unit of each output
+    /// channel's sum, `[oc]`.
+    Reals(&'a [f32]),
+}
+
+/// Scale and zero point of quantized values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine {
+    /// Real value of one step.
     pub scale: f32,
-    /// Zero point of the result.
+    /// The step that means 0.
     pub zero: i8,
-    /// Whether a ReLU stands between sum and quantization.
-    pub relu: bool,
+}
+
+impl Affine {
+    /// The smallest and the largest step, less the zero point.
+    pub fn range(&self) -> [f32; 2] {
+        [i8::MIN, i8::MAX].map(|end| f32::from(end) - f32::from(self.zero))
+    }
+
+    /// Whether numbers can be divided by the scale and multiplied by its reciprocal.
+    pub fn is_proper(&self) -> bool {
+        self.scale > 0.0 && self.scale.is_finite() && (1.0 / self.scale).is_finite()
+    }
 }
 
 /// Why a convolution cannot be built or run.
@@ -65,7 +92,7 @@ pub enum QConvError {
     BadScale {
         /// The output channel.
         channel: usize,
-        /// `x_scale * w_scale / y_scale`.
+        /// Real value, or output steps, of a unit of its sum.
         multiplier: f32,
     },
     /// A channel's sum can leave the range of `i32`.
@@ -74,41 +101,36 @@ pub enum QConvError {
         /// The output channel.
         channel: usize,
     },
-    /// The other operand of a residual sum is missing, superfluous, or of another size.
-    #[error("the residual operand does not fit the convolution")]
-    Residual,
+    /// The operands of a run are not those that the convolution was built for.
+    #[error("{0} is missing or superfluous")]
+    Operands(&'static str),
     /// This processor does not run the kernel.
     #[error(transparent)]
     Kernel(#[from] KernelUnavailable),
 }
 
 impl QConvParams<'_> {
-    /// Checks everything, and gives `x_scale * w_scale / y_scale` for each output channel,
-    /// evaluated in this order in `f32`.
+    /// Checks everything, and gives for each output channel what its sums are multiplied with:
+    /// for steps `x_scale * w_scale / y_scale`, evaluated in this order in `f32`.
     pub(super) fn checked_multipliers(&self, input: &Canvas) -> Result<Vec<f32>, QConvError> {
         let shape = &self.shape;
-        if !shape.is_proper() {
-            return Err(QConvError::EmptyShape(*shape));
-        }
-        if input.channels != shape.input_channels || input.border < shape.border() {
-            return Err(QConvError::Input(*input));
-        }
-        let weights = shape.output_channels * shape.weights_per_output();
-        check_length("weights", self.weights.len(), weights)?;
-        check_length("weight scales", self.w_scales.len(), shape.output_channels)?;
-        check_length("bias", self.bias.len(), shape.output_channels)?;
+        check_shape(shape, input, self.weights.len(), self.bias.len())?;
         if let Some(channel) = self.sums().position(|sum| sum > i64::from(i32::MAX)) {
             return Err(QConvError::SumOverflow { channel });
         }
-        self.w_scales.iter().enumerate().map(|(channel, w)| self.multiplier(channel, *w)).collect()
-    }
-
-    fn multiplier(&self, channel: usize, w_scale: f32) -> Result<f32, QConvError> {
-        let multiplier = self.x_scale * w_scale / self.y_scale;
-        if multiplier.is_finite() && multiplier >= 0.0 {
-            Ok(multiplier)
-        } else {
-            Err(QConvError::BadScale { channel, multiplier })
+        let multipliers: Vec<f32> = match self.output {
+            Output::Steps { x_scale, w_scales, y } => {
+                w_scales.iter().map(|w_scale| x_scale * w_scale / y.scale).collect()
+            }
+            Output::Reals(scales) => scales.to_vec(),
+        };
+        check_length("scales", multipliers.len(), shape.output_channels)?;
+        let is_bad = |multiplier: &f32| !(multiplier.is_finite() && *multiplier >= 0.0);
+        match multipliers.iter().position(is_bad) {
+            Some(channel) => {
+                Err(QConvError::BadScale { channel, multiplier: multipliers[channel] })
+            }
+            None => Ok(multipliers),
         }
     }
 
@@ -127,6 +149,24 @@ impl QConvParams<'_> {
             i64::from(bias).abs() + magnitude * largest_input
         })
     }
+}
+
+/// Checks what every convolution needs.
+pub(super) fn check_shape(
+    shape: &ConvShape,
+    input: &Canvas,
+    weights: usize,
+    bias: usize,
+) -> Result<(), QConvError> {
+    if !shape.is_proper() {
+        return Err(QConvError::EmptyShape(*shape));
+    }
+    if input.channels != shape.input_channels || input.border < shape.border() {
+        return Err(QConvError::Input(*input));
+    }
+    let expected = shape.output_channels * shape.weights_per_output();
+    check_length("weights", weights, expected)?;
+    check_length("bias", bias, shape.output_channels)
 }
 
 pub(super) fn check_length(

@@ -1,6 +1,7 @@
-//! The inner loops in plain Rust: the reference, written so that compilers vectorise it.
+//! The inner loops in plain Rust: the reference, written so that compilers vectorise it. Its sums
+//! have no surplus.
 
-use super::kernel::{Chunk, LANES, Requantize, Residual, nearest_whole};
+use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums, nearest_whole};
 use super::pack::BLOCK;
 
 /// Output pixels accumulated together.
@@ -11,12 +12,12 @@ pub(super) fn accumulate(
     starts: &[usize],
     chunks: &[Chunk],
     weights: &[i16],
-    first: Option<&[i32; BLOCK]>,
+    first: Option<Start<'_>>,
     sums: &mut [[i32; BLOCK]],
 ) {
     for (starts, sums) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)) {
         if let Some(first) = first {
-            sums.fill(*first);
+            sums.fill(*first.bias);
         }
         let mut weights = weights;
         for chunk in chunks {
@@ -44,25 +45,97 @@ fn multiply(values: &[i16], weights: &[i16], sums: &mut [i32; BLOCK]) {
     }
 }
 
+pub(super) fn accumulate_to_steps(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    sums: Sums<'_>,
+    to: &Requantize,
+    out: &mut [[i16; BLOCK]],
+) {
+    for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
+        let tile = accumulated(x, starts, chunks, weights, sums, index);
+        requantize(&tile[..out.len()], to, out);
+    }
+}
+
+pub(super) fn accumulate_to_reals(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    sums: Sums<'_>,
+    to: &Realize,
+    out: &mut [[f32; BLOCK]],
+) {
+    for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
+        let tile = accumulated(x, starts, chunks, weights, sums, index);
+        realize(&tile[..out.len()], to, out);
+    }
+}
+
+/// The sums of one tile.
+fn accumulated(
+    x: &[i16],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[i16],
+    sums: Sums<'_>,
+    tile: usize,
+) -> [[i32; BLOCK]; TILE] {
+    let mut totals = [[0; BLOCK]; TILE];
+    let own = &mut totals[..starts.len()];
+    match sums {
+        Sums::First(start) => own.fill(*start.bias),
+        Sums::Later(sums) => own.copy_from_slice(&sums[tile * TILE..][..starts.len()]),
+    }
+    accumulate(x, starts, chunks, weights, None, own);
+    totals
+}
+
+pub(super) fn multiply_reals(
+    x: &[f32],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[f32],
+    bias: &[f32; BLOCK],
+    floor: f32,
+    out: &mut [[f32; BLOCK]],
+) {
+    let (weights, _) = weights.as_chunks::<BLOCK>();
+    for (start, out) in starts.iter().zip(out) {
+        let mut totals = *bias;
+        let mut weights = weights.iter();
+        for chunk in chunks {
+            for (value, weights) in
+                x[start + chunk.offset..][..chunk.steps].iter().zip(&mut weights)
+            {
+                totals.iter_mut().zip(weights).for_each(|(total, weight)| *total += value * weight);
+            }
+        }
+        *out = std::array::from_fn(|channel| (totals[channel] + out[channel]).max(floor));
+    }
+}
+
 pub(super) fn requantize(sums: &[[i32; BLOCK]], to: &Requantize, out: &mut [[i16; BLOCK]]) {
     for (out, sums) in out.iter_mut().zip(sums) {
         *out = std::array::from_fn(|c| step(sums[c], to.multipliers[c], to.range) as i16);
     }
 }
 
-pub(super) fn requantize_and_add(
-    sums: &[[i32; BLOCK]],
-    to: &Requantize,
-    residual: &Residual,
-    out: &mut [[i16; BLOCK]],
-) {
-    let [low, high] = residual.range;
+pub(super) fn realize(sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
     for (out, sums) in out.iter_mut().zip(sums) {
-        *out = std::array::from_fn(|c| {
-            let branch = step(sums[c], to.multipliers[c], to.range) * residual.branch_scale;
-            let sum = branch + f32::from(out[c]) * residual.skip_scale;
-            nearest_whole((sum.max(residual.floor) / residual.scale).clamp(low, high)) as i16
-        });
+        for (channel, out) in out.iter_mut().enumerate() {
+            *out = (sums[channel] as f32 * to.multipliers[channel] + *out).max(to.floor);
+        }
+    }
+}
+
+pub(super) fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+    let [low, high] = to.range;
+    for (out, values) in out.iter_mut().zip(values) {
+        *out = values.map(|value| nearest_whole((value / to.scale).clamp(low, high)) as i16);
     }
 }
 

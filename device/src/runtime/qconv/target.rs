@@ -1,53 +1,40 @@
-//! From sums to the output: requantization, the residual sum, and writing.
+//! Writing the output of a convolution, and reading the operand that is added to it.
 
-#![allow(unsafe_code, reason = "threads write disjoint parts of one output; see `Target::write`")]
+#![allow(unsafe_code, reason = "threads write disjoint parts of one output; see `Target`")]
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::kernel::Residual;
+use super::kernel::Quantize;
 use super::pack::BLOCK;
-use super::shape::Canvas;
 use super::{Layer, Worker};
 
-/// The output of a convolution, written by several threads.
+/// The outputs of a convolution and the other operand of its sum.
 ///
 /// Invariant: no two pieces of work share both a pixel and a channel.
 pub(super) struct Target<'a> {
-    values: *mut i16,
-    len: usize,
-    skip: Option<Skip<'a>>,
-    lifetime: PhantomData<&'a mut [i16]>,
+    /// Steps, as the layer's output canvas lies.
+    pub steps: Option<Shared<'a, i16>>,
+    /// Real numbers, `[pixel][channel]`.
+    pub reals: Option<Shared<'a, f32>>,
+    /// Added to the reals; lies like them.
+    pub skip: Option<&'a [f32]>,
+    /// From reals to steps.
+    pub quantize: Option<Quantize>,
 }
 
 /// Where an output pixel's first value lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    output: usize,
-    /// In the other operand of the residual sum.
-    skip: usize,
+    steps: usize,
+    reals: usize,
 }
 
-/// The other operand of a residual sum.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Skip<'a> {
-    pub values: &'a [i16],
-    pub canvas: Canvas,
-    pub residual: Residual,
-}
-
-// SAFETY: the pointer leads to plain numbers that only `write` touches, each place by one thread.
-unsafe impl Sync for Target<'_> {}
-
-impl<'a> Target<'a> {
-    pub fn new(values: &'a mut [i16], skip: Option<Skip<'a>>) -> Self {
-        Self { values: values.as_mut_ptr(), len: values.len(), skip, lifetime: PhantomData }
-    }
-
+impl Target<'_> {
     /// Notes where the given output pixels lie.
     pub fn place_pixels(&self, layer: &Layer, pixels: Range<usize>, worker: &mut Worker) {
         let width = layer.output.width;
-        self.place(layer, pixels.map(|pixel| [pixel / width, pixel % width]), worker);
+        place(layer, pixels.map(|pixel| [pixel / width, pixel % width]), worker);
     }
 
     /// Notes where the four output pixels of each given 2x2 tile lie.
@@ -57,55 +44,100 @@ impl<'a> Target<'a> {
             let (row, column) = (2 * (tile / across), 2 * (tile % across));
             [[row, column], [row, column + 1], [row + 1, column], [row + 1, column + 1]]
         });
-        self.place(layer, places, worker);
+        place(layer, places, worker);
     }
 
-    fn place(&self, layer: &Layer, places: impl Iterator<Item = [usize; 2]>, worker: &mut Worker) {
-        worker.places.clear();
-        let skip = self.skip.map_or(layer.output, |skip| skip.canvas);
-        worker.places.extend(places.map(|[row, column]| Place {
-            output: layer.output.offset(row, column),
-            skip: skip.offset(row, column),
-        }));
-    }
-
-    /// Turns `worker.sums`, one for each place noted, into steps and writes them.
-    pub fn finish(&self, layer: &Layer, block: usize, worker: &mut Worker) {
-        let Worker { sums, steps, places, .. } = worker;
+    /// Fills `worker.reals` with what is added to a block's output, one for each place noted.
+    pub fn load(&self, layer: &Layer, block: usize, worker: &mut Worker) {
+        let Worker { steps, reals, places, .. } = worker;
+        steps.resize(places.len(), [0; BLOCK]);
+        if self.reals.is_none() {
+            return;
+        }
+        reals.resize(places.len(), [0.0; BLOCK]);
         let channels = layer.channels(block);
-        steps.resize(sums.len(), [0; BLOCK]);
-        let to = &layer.constants[block].requantize;
-        if let Some(skip) = &self.skip {
-            for (steps, place) in steps.iter_mut().zip(places.iter()) {
-                copy_channels(&skip.values[place.skip + channels.start..][..channels.len()], steps);
+        match self.skip {
+            None => reals.fill([0.0; BLOCK]),
+            Some(skip) => {
+                for (reals, place) in reals.iter_mut().zip(places) {
+                    copy(&skip[place.reals + channels.start..][..channels.len()], reals);
+                }
             }
-            layer.backend.requantize_and_add(sums, to, &skip.residual, steps);
-        } else {
-            layer.backend.requantize(sums, to, steps);
-        }
-        for (steps, place) in steps.iter().zip(places) {
-            self.write(place.output + channels.start, steps, channels.len());
         }
     }
 
-    fn write(&self, at: usize, steps: &[i16; BLOCK], count: usize) {
-        assert!(at + count <= self.len && count <= BLOCK);
-        // SAFETY: the place is inside the output by the assertion, and no other piece of work
-        // writes it by the type's invariant. A whole block is a copy of constant size.
-        unsafe {
-            let place = self.values.add(at);
-            if count == BLOCK {
-                std::ptr::copy_nonoverlapping(steps.as_ptr(), place, BLOCK);
-            } else {
-                std::ptr::copy_nonoverlapping(steps.as_ptr(), place, count);
+    /// Writes a block's output, one for each place noted, from `worker.reals` where the layer gives
+    /// real numbers, else from `worker.steps`.
+    pub fn store(&self, layer: &Layer, block: usize, worker: &mut Worker) {
+        let Worker { steps, reals, places, .. } = worker;
+        let channels = layer.channels(block);
+        if let Some(target) = &self.reals {
+            let places = places.iter().map(|place| place.reals + channels.start);
+            target.write(reals, places, channels.len());
+            if let Some(quantize) = &self.quantize {
+                layer.backend.quantize(reals, quantize, steps);
             }
+        }
+        if let Some(target) = &self.steps {
+            let places = places.iter().map(|place| place.steps + channels.start);
+            target.write(steps, places, channels.len());
+        }
+    }
+}
+
+fn place(layer: &Layer, places: impl Iterator<Item = [usize; 2]>, worker: &mut Worker) {
+    worker.places.clear();
+    worker.places.extend(places.map(|[row, column]| Place {
+        steps: layer.output.offset(row, column),
+        reals: (row * layer.output.width + column) * layer.output.channels,
+    }));
+}
+
+/// Numbers that several threads write, each its own part.
+pub(super) struct Shared<'a, T> {
+    values: *mut T,
+    len: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pointer leads to plain numbers that only `write` touches, each place by one thread.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T: Copy> Shared<'a, T> {
+    pub fn new(values: &'a mut [T]) -> Self {
+        Self { values: values.as_mut_ptr(), len: values.len(), lifetime: PhantomData }
+    }
+
+    /// Writes the first `count` values of each block to its place.
+    fn write(&self, blocks: &[[T; BLOCK]], places: impl Iterator<Item = usize>, count: usize) {
+        if count == BLOCK {
+            places.zip(blocks).for_each(|(at, block)| self.write_block(at, block));
+        } else {
+            places.zip(blocks).for_each(|(at, block)| self.write_part(at, &block[..count]));
+        }
+    }
+
+    /// A write of constant size, which is a few instructions.
+    #[inline]
+    fn write_block(&self, at: usize, block: &[T; BLOCK]) {
+        assert!(at + BLOCK <= self.len);
+        // SAFETY: the place is inside the output by the assertion, and no other piece of work
+        // writes it by `Target`'s invariant.
+        unsafe { self.values.add(at).cast::<[T; BLOCK]>().write_unaligned(*block) };
+    }
+
+    fn write_part(&self, at: usize, values: &[T]) {
+        assert!(at + values.len() <= self.len);
+        // SAFETY: as above.
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), self.values.add(at), values.len());
         }
     }
 }
 
 /// Copies up to a block; a whole one is a copy of constant size.
-fn copy_channels(from: &[i16], to: &mut [i16; BLOCK]) {
-    if let Ok(block) = <&[i16; BLOCK]>::try_from(from) {
+fn copy(from: &[f32], to: &mut [f32; BLOCK]) {
+    if let Ok(block) = <&[f32; BLOCK]>::try_from(from) {
         *to = *block;
     } else {
         to[..from.len()].copy_from_slice(from);

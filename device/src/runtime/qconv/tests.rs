@@ -86,18 +86,26 @@ impl Case {
     fn params(&self) -> QConvParams<'_> {
         QConvParams {
             shape: self.shape,
-            x_scale: self.scales[0],
             x_zero: self.zeros[0],
-            w_scales: &self.w_scales,
-            y_scale: self.scales[1],
-            y_zero: self.zeros[1],
             weights: &self.weights,
             bias: &self.bias,
+            output: Output::Steps {
+                x_scale: self.scales[0],
+                w_scales: &self.w_scales,
+                y: Affine { scale: self.scales[1], zero: self.zeros[1] },
+            },
         }
     }
 
     /// The output, straight from the definition.
     fn reference(&self) -> Vec<i8> {
+        let sums = self.reference_sums();
+        let area = (sums.len() / self.shape.output_channels).max(1);
+        sums.iter().enumerate().map(|(at, sum)| self.output_of(*sum, at / area)).collect()
+    }
+
+    /// The sums, straight from the definition.
+    fn reference_sums(&self) -> Vec<i32> {
         let [top, left, bottom, right] = self.shape.padding;
         let [kernel_height, kernel_width] = self.shape.kernel;
         let stride = self.shape.stride;
@@ -109,7 +117,7 @@ impl Case {
                 while ox * stride + kernel_width <= left + self.size[1] + right {
                     let corner = [oy * stride, ox * stride].map(|v| v as isize);
                     let corner = [corner[0] - top as isize, corner[1] - left as isize];
-                    y.push(self.output_of(self.sum(channel, corner), channel));
+                    y.push(self.sum(channel, corner));
                     ox += 1;
                 }
                 oy += 1;
@@ -153,8 +161,37 @@ impl Case {
     }
 
     fn run(&self, kernel: Kernel, runner: &mut Runner) -> Vec<i8> {
-        let y = runner.run(&self.build(kernel), &self.centred(), None);
+        let y = runner.run(&self.build(kernel), &self.centred());
         steps(&y.0, y.1, self.zeros[1])
+    }
+
+    /// Runs with real outputs, channel-major as `skip`, and their quantization.
+    fn run_reals(
+        &self,
+        kernel: Kernel,
+        runner: &mut Runner,
+        skip: Option<&Vec<f32>>,
+        relu: bool,
+        to: Affine,
+    ) -> (Vec<f32>, Vec<i8>) {
+        let params = QConvParams { output: Output::Reals(&self.w_scales), ..self.params() };
+        let mut conv = QConv::new(&params, self.input(), 1, kernel).unwrap();
+        assert!(skip.is_none() || conv.fuse_add());
+        assert!(!relu || conv.fuse_relu());
+        assert!(conv.fuse_quantize(to));
+        let canvas = conv.output();
+        let (channels, pixels) = (canvas.channels, canvas.pixels());
+        let by_pixel = |values: &Vec<f32>| -> Vec<f32> {
+            (0..pixels * channels).map(|i| values[i % channels * pixels + i / channels]).collect()
+        };
+        let skip = skip.map(by_pixel);
+        let (mut reals, mut y) = (vec![0.5; pixels * channels], vec![0x55; canvas.len()]);
+        let outputs = Outputs { steps: Some(&mut y), reals: Some(&mut reals) };
+        let Runner { pool, workers } = runner;
+        let x = self.centred();
+        conv.run(Input::Steps(&x), skip.as_deref(), outputs, pool, workers).unwrap();
+        let by_channel = |i: usize| reals[i % pixels.max(1) * channels + i / pixels.max(1)];
+        ((0..reals.len()).map(by_channel).collect(), steps(&y, canvas, to.zero))
     }
 
     /// The input as a canvas holds it; the border holds rubbish outside `clear_border`.
@@ -200,14 +237,10 @@ impl Runner {
         Self { pool: Pool::new(threads).unwrap(), workers }
     }
 
-    fn run(
-        &mut self,
-        conv: &QConv,
-        x: &[i16],
-        skip: Option<(&[i16], Canvas)>,
-    ) -> (Vec<i16>, Canvas) {
+    fn run(&mut self, conv: &QConv, x: &[i16]) -> (Vec<i16>, Canvas) {
         let mut y = vec![0x55; conv.output().len()];
-        conv.run(x, skip, &mut y, &mut self.pool, &self.workers).unwrap();
+        let outputs = Outputs { steps: Some(&mut y), reals: None };
+        conv.run(Input::Steps(x), None, outputs, &mut self.pool, &self.workers).unwrap();
         (y, conv.output())
     }
 }
@@ -338,7 +371,7 @@ fn a_fused_max_pool_gives_the_defined_bytes() {
             let mut conv = case.build(kernel);
             // Weights whose sums could be too large are left to the definition.
             if conv.fuse_max_pool() {
-                let (y, canvas) = runner.run(&conv, &case.centred(), None);
+                let (y, canvas) = runner.run(&conv, &case.centred());
                 assert_eq!(steps(&y, canvas, case.zeros[1]), expected, "{kernel:?}, {shape:?}");
                 fused += 1;
             }
@@ -348,49 +381,99 @@ fn a_fused_max_pool_gives_the_defined_bytes() {
 }
 
 #[test]
-fn a_fused_residual_sum_gives_the_defined_bytes() {
+fn fused_real_numbers_give_the_defined_bytes() {
     let mut random = Random(8);
     let mut runner = Runner::new(2);
+    let mut near_ties = 0;
     for index in 0..300 {
         let (shape, size) =
             if index % 3 == 0 { winograd_shape(&mut random) } else { random_shape(&mut random) };
         let case = Case::random(&mut random, shape, size);
-        let [height, width] = shape.output_size(size[0], size[1]);
-        let border = random.size(0, 2);
-        let canvas = Canvas { height, width, channels: shape.output_channels, border };
-        let skip = random.bytes(canvas.channels * canvas.pixels());
-        let skip_zero = random.next() as i8;
-        let residual = ResidualParams {
-            branch_scale: case.scales[1],
-            skip_scale: random.pick(&[1.0, 0.05, 0.3]),
-            scale: random.pick(&[2.0, 0.07, 0.3]),
-            zero: random.next() as i8,
-            relu: random.size(0, 1) == 1,
-        };
-        let expected: Vec<i8> = case
-            .reference()
-            .iter()
-            .zip(&skip)
-            .map(|(&branch, &skip)| defined_sum(branch, case.zeros[1], skip, skip_zero, &residual))
-            .collect();
-        let skip = filled(&skip, canvas, skip_zero);
-        for kernel in kernels() {
-            let mut conv = case.build(kernel);
-            assert!(conv.fuse_residual(&residual));
-            let (y, out) = runner.run(&conv, &case.centred(), Some((&skip, canvas)));
-            assert_eq!(steps(&y, out, residual.zero), expected, "{kernel:?}, {shape:?}");
+        let mut expected = case.reference_sums();
+        let area = expected.len() / shape.output_channels;
+        let scaled = |(at, sum): (usize, i32)| sum as f32 * case.w_scales[at / area.max(1)];
+        let mut expected: Vec<f32> = expected.drain(..).enumerate().map(scaled).collect();
+        let (adds, relu) = (random.size(0, 1) == 1, random.size(0, 1) == 1);
+        // Multiples of a half, so that quotients are often exact ties.
+        let skip: Vec<f32> =
+            expected.iter().map(|_| random.within(-300, 300) as f32 / 2.0).collect();
+        for (value, skip) in expected.iter_mut().zip(&skip) {
+            *value = if adds { *value + skip } else { *value + 0.0 };
+            *value = if relu { value.max(0.0) } else { *value };
         }
+        let to = Affine { scale: random.pick(&[1.0, 0.07, 0.3]), zero: random.next() as i8 };
+        let quotients = expected.iter().map(|value| (value / to.scale).abs());
+        near_ties += quotients.filter(|q| *q < 255.0 && q.fract() == 0.5).count();
+        let quantized: Vec<i8> = expected.iter().map(|value| defined_step(*value, to)).collect();
+        for kernel in kernels() {
+            let (reals, steps) =
+                case.run_reals(kernel, &mut runner, adds.then_some(&skip), relu, to);
+            assert_eq!(steps, quantized, "{kernel:?}, {shape:?}");
+            assert_eq!(reals, expected, "{kernel:?}, {shape:?}");
+        }
+    }
+    assert!(near_ties > 200, "{near_ties} ties");
+}
+
+/// QuantizeLinear, as ONNX defines it.
+fn defined_step(value: f32, to: Affine) -> i8 {
+    let rounded = f64::from(value / to.scale).round_ties_even();
+    (rounded + f64::from(to.zero)).clamp(-128.0, 127.0) as i8
+}
+
+#[test]
+fn real_numbers_are_convolved_in_the_defined_order() {
+    let mut random = Random(10);
+    let mut runner = Runner::new(2);
+    for _ in 0..200 {
+        let (shape, size) = random_shape(&mut random);
+        let case = Case::random(&mut random, shape, size);
+        let real = |value: &i8| f32::from(*value) * 0.37 + 1e-3;
+        let weights: Vec<f32> = case.weights.iter().map(real).collect();
+        let bias: Vec<f32> = case.bias.iter().map(|&bias| bias as f32 * 1e-4).collect();
+        let params = FloatParams { shape, weights: &weights, bias: &bias };
+        let canvas = case.input();
+        let x: Vec<f32> = case.centred().iter().map(|&value| f32::from(value) * 0.11).collect();
+        let mut results = kernels().map(|kernel| {
+            let mut conv = QConv::in_floats(&params, canvas, kernel).unwrap();
+            assert!(conv.fuse_relu());
+            let mut reals = vec![0.0; conv.output().pixels() * conv.output().channels];
+            let outputs = Outputs { steps: None, reals: Some(&mut reals) };
+            conv.run(Input::Reals(&x), None, outputs, &mut runner.pool, &runner.workers).unwrap();
+            reals
+        });
+        let first = results.next().unwrap();
+        assert_eq!(first, defined_reals(&params, canvas, &x));
+        assert!(results.all(|other| other == first), "{shape:?}");
     }
 }
 
-/// DequantizeLinear of both, Add, Relu, QuantizeLinear, as ONNX defines them.
-fn defined_sum(branch: i8, zero: i8, skip: i8, skip_zero: i8, residual: &ResidualParams) -> i8 {
-    let real = |step: i8, zero: i8, scale| (i32::from(step) - i32::from(zero)) as f32 * scale;
-    let sum =
-        real(branch, zero, residual.branch_scale) + real(skip, skip_zero, residual.skip_scale);
-    let sum = if residual.relu { sum.max(0.0) } else { sum };
-    let rounded = f64::from(sum / residual.scale).round_ties_even();
-    (rounded + f64::from(residual.zero)).clamp(-128.0, 127.0) as i8
+/// ReLU of the convolution, values in the order of kernel row, kernel column, channel.
+fn defined_reals(params: &FloatParams<'_>, input: Canvas, x: &[f32]) -> Vec<f32> {
+    let shape = params.shape;
+    let [height, width] = shape.output_size(input.height, input.width);
+    let [top, left, ..] = shape.padding;
+    let [kernel_height, kernel_width] = shape.kernel;
+    let mut y = Vec::new();
+    for pixel in 0..height * width {
+        let row = pixel / width * shape.stride + input.border - top;
+        let column = pixel % width * shape.stride + input.border - left;
+        for oc in 0..shape.output_channels {
+            let mut sum = params.bias[oc];
+            for ky in 0..kernel_height {
+                for kx in 0..kernel_width {
+                    for ic in 0..shape.group_inputs() {
+                        let plane = oc / shape.group_outputs() * shape.group_inputs() + ic;
+                        let place = (row + ky) * input.row_len() + (column + kx) * input.channels;
+                        let weight = (oc * shape.group_inputs() + ic) * kernel_height + ky;
+                        sum += x[place + plane] * params.weights[weight * kernel_width + kx];
+                    }
+                }
+            }
+            y.push(sum.max(0.0));
+        }
+    }
+    y
 }
 
 #[test]
@@ -401,7 +484,7 @@ fn the_border_of_the_output_is_cleared() {
     for kernel in kernels() {
         let mut conv = case.build(kernel);
         conv.set_border(2);
-        let (y, canvas) = Runner::new(2).run(&conv, &case.centred(), None);
+        let (y, canvas) = Runner::new(2).run(&conv, &case.centred());
         let mut cleared = y.clone();
         canvas.clear_border(&mut cleared);
         assert_eq!(cleared, y);
@@ -518,17 +601,35 @@ fn unusable_parameters_are_rejected() {
 }
 
 #[test]
-fn a_wrong_input_output_or_operand_is_rejected() {
+fn wrong_operands_are_rejected() {
     let case = small_case();
     let conv = case.build(Kernel::Portable);
     let Runner { mut pool, workers } = Runner::new(1);
-    let mut run = |x: usize, y: usize, skip: Option<(&[i16], Canvas)>| {
-        conv.run(&vec![0; x], skip, &mut vec![0; y], &mut pool, &workers)
+    let mut run = |x: usize, steps: usize, reals: Option<usize>, skip: Option<&[f32]>| {
+        let (mut steps, mut reals) = (vec![0; steps], reals.map(|len| vec![0.0; len]));
+        let outputs = Outputs { steps: Some(&mut steps), reals: reals.as_deref_mut() };
+        conv.run(Input::Steps(&vec![0; x]), skip, outputs, &mut pool, &workers)
     };
     let (x, y) = (conv.input().len(), conv.output().len());
-    assert!(run(x, y, None).is_ok());
-    assert!(matches!(run(x - 1, y, None), Err(QConvError::WrongLength { what: "input", .. })));
-    assert!(matches!(run(x, y + 1, None), Err(QConvError::WrongLength { what: "output", .. })));
-    let skip = vec![0; y];
-    assert_eq!(run(x, y, Some((&skip, conv.output()))), Err(QConvError::Residual));
+    assert!(run(x, y, None, None).is_ok());
+    let wrong = |result| matches!(result, Err(QConvError::WrongLength { .. }));
+    assert!(wrong(run(x - 1, y, None, None)));
+    assert!(wrong(run(x, y + 1, None, None)));
+    assert!(matches!(run(x, y, Some(3), None), Err(QConvError::Operands(_))));
+    assert!(matches!(run(x, y, None, Some(&[0.0; 3])), Err(QConvError::Operands(_))));
+}
+
+#[test]
+fn what_cannot_be_fused_is_refused() {
+    let case = small_case();
+    let mut steps = case.build(Kernel::Portable);
+    let to = Affine { scale: 1.0, zero: 0 };
+    assert!(!steps.fuse_add() && !steps.fuse_relu() && !steps.fuse_quantize(to));
+    assert!(!steps.fuse_max_pool(), "a 1x1 convolution has no tiles");
+    let params = QConvParams { output: Output::Reals(&case.w_scales), ..case.params() };
+    let mut reals = QConv::new(&params, case.input(), 0, Kernel::Portable).unwrap();
+    assert!(!reals.fuse_quantize(Affine { scale: 1e-45, zero: 0 }), "no reciprocal");
+    assert!(reals.fuse_add() && !reals.fuse_add());
+    assert!(reals.fuse_relu() && !reals.fuse_relu());
+    assert!(reals.fuse_quantize(to) && !reals.fuse_quantize(to));
 }

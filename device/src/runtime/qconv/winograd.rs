@@ -10,10 +10,10 @@
 //! A max-pool of 2x2 behind the convolution is the largest of a tile's four outputs, because
 //! requantization never exchanges two values.
 
-use super::kernel::{Chunk, LANES};
+use super::kernel::{Backend, Chunk, LANES, Start};
 use super::pack::{BLOCK, Weights};
 use super::shape::ConvShape;
-use super::{Layer, Target, Worker};
+use super::{Finish, Layer, Target, Worker};
 
 /// Positions of a transformed tile.
 const POSITIONS: usize = 16;
@@ -29,6 +29,8 @@ const CACHE: usize = 192 * 1024;
 pub(super) struct Winograd {
     channels: usize,
     weights: Vec<i16>,
+    /// What each block's products begin with, at each position: their surplus, taken away.
+    start: Vec<[[i32; BLOCK]; POSITIONS]>,
 }
 
 impl Winograd {
@@ -43,7 +45,7 @@ impl Winograd {
             && largest < 1 << 29
     }
 
-    pub fn new(weights: &Weights<'_>) -> Self {
+    pub fn new(weights: &Weights<'_>, backend: Backend) -> Self {
         let shape = weights.shape;
         let channels = shape.input_channels;
         let block_len = POSITIONS * channels * BLOCK;
@@ -62,7 +64,15 @@ impl Winograd {
                 }
             }
         }
-        Self { channels, weights: packed }
+        let chunk = chunk(channels);
+        let start = |block: &[i16]| {
+            std::array::from_fn(|position| {
+                let weights = &block[position * channels * BLOCK..][..channels * BLOCK];
+                backend.channel_surplus(&chunk, weights).map(i32::wrapping_neg)
+            })
+        };
+        let start = packed.chunks_exact(block_len).map(start).collect();
+        Self { channels, weights: packed, start }
     }
 
     /// Pieces of work that may be done at the same time.
@@ -89,6 +99,7 @@ impl Winograd {
         self.transform(layer, range.clone(), x, worker);
         worker.starts.clear();
         worker.starts.extend((0..count).map(|tile| tile * self.channels));
+        self.measure_surplus(layer, count, worker);
         if layer.pool {
             target.place_pixels(layer, range, worker);
         } else {
@@ -101,8 +112,22 @@ impl Winograd {
             self.multiply(layer, first..last, count, worker);
             for block in first..last {
                 inverse(layer, block, block - first, count, worker);
-                target.finish(layer, block, worker);
+                target.load(layer, block, worker);
+                finish(layer, block, worker);
+                target.store(layer, block, worker);
             }
+        }
+    }
+
+    /// Fills `worker.surplus`, `[position][tile]`.
+    fn measure_surplus(&self, layer: &Layer, count: usize, worker: &mut Worker) {
+        let stride = count * self.channels;
+        worker.surplus.clear();
+        worker.surplus.resize(POSITIONS * count, 0);
+        let planes = worker.transformed.chunks_exact(stride.max(1));
+        for (values, surplus) in planes.zip(worker.surplus.chunks_exact_mut(count.max(1))) {
+            let chunk = chunk(self.channels);
+            layer.backend.pixel_surplus(values, &worker.starts, &chunk, surplus);
         }
     }
 
@@ -144,9 +169,10 @@ impl Winograd {
     ) {
         let position_len = self.channels * BLOCK;
         let stride = count * self.channels;
-        let chunk = [Chunk { offset: 0, steps: self.channels / LANES }];
+        let chunk = chunk(self.channels);
         for position in 0..POSITIONS {
             let values = &worker.transformed[position * stride..][..stride];
+            let surplus = &worker.surplus[position * count..][..count];
             for (index, block) in blocks.clone().enumerate() {
                 let at = (block * POSITIONS + position) * position_len;
                 layer.backend.accumulate(
@@ -154,12 +180,17 @@ impl Winograd {
                     &worker.starts,
                     &chunk,
                     &self.weights[at..][..position_len],
-                    Some(&[0; BLOCK]),
+                    Some(Start { bias: &self.start[block][position], surplus }),
                     &mut worker.products[(index * POSITIONS + position) * count..][..count],
                 );
             }
         }
     }
+}
+
+/// All channels of a tile's position.
+fn chunk(channels: usize) -> [Chunk; 1] {
+    [Chunk { offset: 0, steps: channels / LANES }]
 }
 
 /// Tiles of a layer.
@@ -183,6 +214,15 @@ fn inverse(layer: &Layer, block: usize, index: usize, count: usize, worker: &mut
         } else {
             worker.sums[4 * tile..][..4].copy_from_slice(&sums);
         }
+    }
+}
+
+/// Fills `worker.steps` or `worker.reals` from a block's sums.
+fn finish(layer: &Layer, block: usize, worker: &mut Worker) {
+    let Worker { sums, steps, reals, .. } = worker;
+    match &layer.constants[block].finish {
+        Finish::Steps(to) => layer.backend.requantize(sums, to, steps),
+        Finish::Reals(to) => layer.backend.realize(sums, to, reals),
     }
 }
 
