@@ -20,6 +20,8 @@ enum Command {
     Scan(cmd::scan::ScanArgs),
     Info(cmd::info::InfoArgs),
     Selftest(cmd::selftest::SelftestArgs),
+    #[command(hide = true)]
+    Bench(cmd::bench::BenchArgs),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -27,5 +29,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Scan(args) => cmd::scan::run(args),
         Command::Info(args) => cmd::info::run(args).map(|()| ExitCode::SUCCESS),
         Command::Selftest(args) => cmd::selftest::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => cmd::bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -31,7 +31,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
 }
 
 /// Folders of the zoo that hold a bundle.
-fn bundles(zoo: &Path) -> Result<Vec<PathBuf>> {
+pub fn bundles(zoo: &Path) -> Result<Vec<PathBuf>> {
     let mut found = entries(zoo)?;
     found.retain(|folder| folder.join("bundle.toml").is_file());
     if found.is_empty() {
@@ -41,7 +41,7 @@ fn bundles(zoo: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Files of the sample folder that the device program reads.
-fn samples(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn samples(folder: &Path) -> Result<Vec<PathBuf>> {
     const READABLE: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "dcm"];
     let mut found = entries(folder)?;
     found.retain(|file| {

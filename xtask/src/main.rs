@@ -1,10 +1,12 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`lint`], [`tidy`], [`launch`]. They share
-//! [`paths`] (where things are kept), [`process`] (how child programs run) and [`peers`] (the
-//! Python packages the tests compare against).
+//! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`lint`], [`tidy`], [`launch`].
+//! They share [`paths`] (where things are kept), [`cached`] (folders made once), [`process`] (how
+//! child programs run) and [`peers`] (the Python packages that tests and bench compare with).
 
+mod bench;
+mod cached;
 mod demo;
 mod launch;
 mod lint;
@@ -54,6 +56,13 @@ enum Task {
     /// Sets up libtorch and a Python environment with the reference programs first, both in the
     /// cache folder. All failures are collected; the exit status is non-zero when there is one.
     Test(test::Arguments),
+    /// Compare speed, memory and size with other runtimes on this machine
+    ///
+    /// Every contender runs the network of a bundle on one 224x224 picture at a time, in a process
+    /// of its own; all take turns, so that changes of the machine's speed hit all alike. ONNX
+    /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
+    /// for this machine, the table says so. Leave the machine alone meanwhile.
+    Bench(bench::Arguments),
     /// Check the formatting and run clippy, warnings being errors
     ///
     /// Separate from `test`, because clippy compiles every dependency once more.
@@ -95,6 +104,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(&paths),
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
+        Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
         Task::Host { arguments } => launch::host(&paths, &arguments),

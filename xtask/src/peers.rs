@@ -1,51 +1,43 @@
-//! The Python environment of the reference programs (ONNX's checker, ONNX Runtime, scikit-learn,
-//! Pillow) that the whole-system tests compare with.
+//! Python environments: of the reference programs (ONNX's checker, ONNX Runtime, scikit-learn,
+//! Pillow) that the whole-system tests compare with, and of the benchmark's other runtimes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
+use crate::cached;
 use crate::paths::Paths;
 use crate::process;
 
-/// Written last: an environment without it is incomplete.
-const MARKER: &str = "complete";
+/// Requirements of the whole-system tests, in the folder of all requirements files.
+pub const TESTS: &str = "requirements.txt";
 
-/// The Python interpreter of an environment that holds exactly the pinned packages.
+/// The Python interpreter of an environment that holds exactly the packages that a file of
+/// `tests/peers` pins.
 ///
-/// Environments lie in the cache folder, one for each content of the requirements file.
+/// Environments lie in the cache folder, one for each content of a requirements file.
 ///
 /// # Errors
 /// When there is no Python that can make one, or the packages cannot be installed.
-pub fn ensure(paths: &Paths) -> Result<PathBuf> {
-    let requirements = paths.root.join("tests/peers/requirements.txt");
+pub fn ensure(paths: &Paths, file: &str) -> Result<PathBuf> {
+    let requirements = paths.root.join("tests/peers").join(file);
     let content = fs::read(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
-    let folder = paths.cache.join(format!("peers-{}", short_digest(&content)));
-    let _lock = process::lock(&folder.with_extension("lock"), "installing the reference programs")?;
-    let python = folder.join("bin/python");
-    if folder.join(MARKER).is_file() && works(&python) {
-        return Ok(python);
-    }
-    let base = base_python()?;
-    eprintln!("installing the reference programs of the tests into {}", folder.display());
-    process::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&folder))?;
-    install(&python, &requirements).context(
-        "the reference programs could not be installed; they are pinned for CPython 3.11 to 3.14 \
-         on Linux, and come from PyPI or the index in PIP_INDEX_URL",
-    )?;
-    fs::write(folder.join(MARKER), "")
-        .with_context(|| format!("cannot write in {}", folder.display()))?;
-    Ok(python)
-}
-
-fn short_digest(content: &[u8]) -> String {
-    let mut digest = hex::encode(Sha256::digest(content));
-    digest.truncate(12);
-    digest
+    let python = |folder: &Path| folder.join("bin/python");
+    let is_usable = |folder: &Path| works(&python(folder));
+    let make = |folder: &Path| {
+        let base = base_python()?;
+        eprintln!("installing the reference programs of {file} into {}", folder.display());
+        process::run(Command::new(base).args(["-m", "venv"]).arg(folder))?;
+        install(&python(folder), &requirements).context(
+            "the reference programs could not be installed; they are pinned for CPython 3.11 to \
+             3.14 on Linux, and come from PyPI or the index in PIP_INDEX_URL",
+        )
+    };
+    let activity = "installing the reference programs";
+    Ok(python(&cached::folder(paths, "peers", &[&content], activity, is_usable, make)?))
 }
 
 /// An environment breaks when the Python it was made with is removed.
@@ -56,7 +48,9 @@ fn works(python: &Path) -> bool {
 fn install(python: &Path, requirements: &Path) -> Result<()> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]);
-    pip.args(["--require-hashes", "--only-binary", ":all:", "--requirement"]).arg(requirements);
+    // The files list all that is needed, and less than the packages themselves ask for.
+    pip.args(["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement"]);
+    pip.arg(requirements);
     process::run(&mut pip)
 }
 
@@ -105,12 +99,6 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn another_content_makes_another_environment() {
-        assert_eq!(short_digest(b"abc"), "ba7816bf8f01");
-        assert_ne!(short_digest(b"numpy==1"), short_digest(b"numpy==2"));
-    }
 
     #[test]
     fn an_interpreter_that_is_gone_does_not_work() {

@@ -45,7 +45,7 @@ impl Arguments {
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let libtorch = setup::ensure(paths)?;
-    let python = peers::ensure(paths)?;
+    let python = peers::ensure(paths, peers::TESTS)?;
     let mut report = Report::default();
     if !arguments.selects() {
         if lint::is_installed(paths, "fmt") {

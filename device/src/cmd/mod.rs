@@ -1,5 +1,6 @@
 //! One file per subcommand: command-line parsing and printing, nothing else.
 
+pub mod bench;
 pub mod info;
 pub mod scan;
 pub mod selftest;

@@ -1,0 +1,122 @@
+"""The models of the benchmark's peers, made from the network that a bundle holds.
+
+Usage: bench_models.py MODEL INPUTS OUT
+MODEL is a bundle's int8 `model.onnx`; INPUTS holds little-endian float32 pictures of
+1 x 1 x 224 x 224, on which ONNX Runtime's quantizer chooses activation ranges. Writes to OUT:
+
+- `float.onnx`: the same network with its weights and activations back in floats;
+- `qoperator.onnx`: quantized anew by ONNX Runtime's quantizer, integer operators, for itself;
+- `qdq.onnx`: the same as quantize/dequantize pairs, which OpenVINO's ONNX reader takes.
+
+So every contender computes the same function, and their answers can be compared.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy
+import onnx
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+# Operators that compute the same on floats as on steps of one scale.
+UNCHANGED = {"Add", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"}
+
+
+def main() -> None:
+    source, inputs, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    out.mkdir(parents=True, exist_ok=True)
+    model = in_floats(onnx.load(source))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, out / "float.onnx")
+    pictures = numpy.fromfile(inputs, dtype="<f4").reshape(-1, 1, 1, 224, 224)
+    prepared = str(out / "prepared.onnx")
+    quant_pre_process(str(out / "float.onnx"), prepared, skip_symbolic_shape=True)
+    for name, quant_format in [("qoperator", QuantFormat.QOperator), ("qdq", QuantFormat.QDQ)]:
+        quantize_static(
+            prepared,
+            str(out / f"{name}.onnx"),
+            Pictures(pictures),
+            quant_format=quant_format,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+    (out / "prepared.onnx").unlink()
+
+
+class Pictures(CalibrationDataReader):
+    """Calibration pictures, one at a time."""
+
+    def __init__(self, pictures: numpy.ndarray) -> None:
+        self.rest = iter(pictures)
+
+    def get_next(self) -> dict | None:
+        picture = next(self.rest, None)
+        return None if picture is None else {"input": picture}
+
+
+def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A float network from one whose convolutions are `QLinearConv`."""
+    graph = model.graph
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    renamed: dict[str, str] = {}
+    nodes, kept = [], []
+    for node in graph.node:
+        operands = [renamed.get(name, name) for name in node.input]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            renamed[node.output[0]] = operands[0]
+        elif node.op_type == "QLinearConv":
+            made, values = convolution(node, operands, constants)
+            nodes += made
+            kept += values
+        elif node.op_type in UNCHANGED:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.input[:] = operands
+            nodes.append(copy)
+            kept += [c for c in graph.initializer if c.name in operands]
+        else:
+            raise SystemExit(f"{node.op_type}: this benchmark does not know its float form")
+    restore_output_names(graph, nodes, renamed)
+    floats = helper.make_graph(nodes, graph.name, graph.input, graph.output, kept)
+    return helper.make_model(floats, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def convolution(node: onnx.NodeProto, operands: list[str], constants: dict) -> tuple[list, list]:
+    """`Conv`, and `Relu` where the output's steps begin at zero, with its constants."""
+    x_scale, weight, scale, zero = (constants[node.input[i]] for i in (1, 3, 4, 7))
+    if constants[node.input[5]].any():
+        raise SystemExit(f"{node.name}: its weights are not symmetric")
+    scale = scale.astype(numpy.float64).reshape(-1, 1, 1, 1)
+    weight = (weight * scale).astype(numpy.float32)
+    bias = constants[node.input[8]] * scale.reshape(-1) * float(x_scale)
+    output = node.output[0]
+    values = [
+        numpy_helper.from_array(weight, f"{output}.weight"),
+        numpy_helper.from_array(bias.astype(numpy.float32), f"{output}.bias"),
+    ]
+    rectified = zero == numpy.iinfo(zero.dtype).min
+    raw = f"{output}_raw" if rectified else output
+    conv = helper.make_node("Conv", [operands[0], values[0].name, values[1].name], [raw], raw)
+    conv.attribute.extend(node.attribute)
+    relu = [helper.make_node("Relu", [raw], [output], output)] if rectified else []
+    return [conv, *relu], values
+
+
+def restore_output_names(graph: onnx.GraphProto, nodes: list, renamed: dict[str, str]) -> None:
+    """Gives a tensor that a removed `DequantizeLinear` handed out its own name again."""
+    own = {renamed[o.name]: o.name for o in graph.output if o.name in renamed}
+    for node in nodes:
+        node.input[:] = [own.get(name, name) for name in node.input]
+        node.output[:] = [own.get(name, name) for name in node.output]
+
+
+if __name__ == "__main__":
+    main()
