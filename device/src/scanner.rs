@@ -7,6 +7,7 @@ use models::bundle::{Bundle, BundleError, Expected, Precision};
 use models::cam::{self, Cam};
 use models::head::HeadError;
 use models::label::{COUNT, Class};
+use models::logits::likeliest;
 use models::preprocess::{Letterbox, input_from_radiograph};
 use models::radiograph::{Radiograph, RadiographError};
 
@@ -116,7 +117,7 @@ impl Scanner {
         // Logits of the plain head have the same bits everywhere; the graph's own, whose sums
         // the runtime may order otherwise, prove that map and score belong together.
         let logits = self.bundle.head.logits(captured)?;
-        let class = verdict::likeliest(&logits);
+        let class = likeliest(&logits);
         let graph_logit = activations.logits[class.index()];
         let cam = cam::grad_cam(&self.bundle.head, class, captured, graph_logit);
         let latency =
