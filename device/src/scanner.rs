@@ -86,7 +86,14 @@ impl Scanner {
     /// # Errors
     /// When a byte of the bundle differs or the network does not load.
     pub fn load_with(dir: &Path, options: EngineOptions) -> Result<Self, ScannerError> {
-        let bundle = Bundle::load(dir)?;
+        Self::new(Bundle::load(dir)?, options)
+    }
+
+    /// Loads the network of a bundle in memory.
+    ///
+    /// # Errors
+    /// When the network does not load.
+    pub fn new(bundle: Bundle, options: EngineOptions) -> Result<Self, ScannerError> {
         let engine = Engine::load(&bundle.model, bundle.head.hidden_layers(), options)?;
         Ok(Self { bundle, engine })
     }
@@ -94,6 +101,11 @@ impl Scanner {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The bundle alone.
+    pub fn into_bundle(self) -> Bundle {
+        self.bundle
     }
 
     /// The network.

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use device::runtime::engine::Engine;
+use device::runtime::engine::{Engine, EngineOptions};
 use device::scanner::{Scanner, ScannerError};
-use models::bundle::Expected;
+use models::bundle::Bundle;
 use models::cam::{self, raw_map};
 use models::head::Head;
 use models::label::Class;
@@ -53,12 +53,17 @@ pub enum VerifyError {
     Torch(#[from] tch::TchError),
 }
 
-/// What the device computes of a bundle's golden picture.
+/// Has the device say what a bundle that is not yet on disk makes of its golden picture, and
+/// returns the bundle with that as its expectation.
 ///
 /// # Errors
-/// When the bundle does not load or the network fails.
-pub fn golden_result(bundle: &Path) -> Result<Expected, VerifyError> {
-    Ok(Scanner::load(bundle)?.golden_result()?)
+/// When the network does not load or fails.
+pub fn with_golden_result(bundle: Bundle) -> Result<Bundle, VerifyError> {
+    let scanner = Scanner::new(bundle, EngineOptions::default())?;
+    let expected = scanner.golden_result()?;
+    let mut bundle = scanner.into_bundle();
+    bundle.golden.expected = expected;
+    Ok(bundle)
 }
 
 /// Runs a bundle's self-test on this machine.
