@@ -18,6 +18,7 @@ use crate::evaluate::Evaluation;
 use crate::phantom::{PhantomSpec, render};
 use crate::quantize::Ranges;
 use crate::train::fit::at_positions;
+use crate::train::libtorch;
 use crate::train::network::{Network, NetworkError};
 use crate::train::run::{Plan, Regime};
 use crate::train::samples::Samples;
@@ -167,7 +168,7 @@ fn card(source: &Source<'_>, largest_distance: f64, calibrated_on: Option<usize>
             source_revision: source.revision.clone(),
             tools: BTreeMap::from([
                 ("spinesight".into(), env!("CARGO_PKG_VERSION").into()),
-                ("libtorch".into(), "2.11".into()),
+                ("libtorch".into(), libtorch::version()),
             ]),
         },
         results: results(source),
