@@ -155,7 +155,8 @@ impl Scanner {
         let limit = f64::from(self.bundle.card.decision.outlier_above);
         let distance = self.bundle.outliers.distance(&self.bundle.head.pooled(features));
         // A distance that is not a number is unfamiliar too.
-        (!(distance <= limit)).then(|| {
+        let familiar = distance <= limit;
+        (!familiar).then(|| {
             format!(
                 "The picture is unlike those the model was trained on (distance {distance:.1}, \
                  limit {limit:.1})."
