@@ -1,9 +1,10 @@
 //! From a file's bytes to a radiograph, whatever the format; the content decides, not the name.
 
-use std::io::Cursor;
+mod lengths;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, from_reader};
+use dicom_object::file::ReadPreamble;
+use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder;
 use models::radiograph::{Radiograph, RadiographError, check_size};
 
@@ -19,6 +20,20 @@ pub enum DecodeError {
     /// Not a readable DICOM object.
     #[error("not a readable DICOM object: {0}")]
     Object(String),
+    /// An element declares more bytes than there are: the file is damaged, cut or made to harm.
+    #[error("the DICOM object is damaged: an element of {declared} bytes where {left} are left")]
+    Length {
+        /// Bytes that the element's header declares.
+        declared: u32,
+        /// Bytes behind the header.
+        left: u64,
+    },
+    /// Sequences inside sequences, more than any picture has.
+    #[error("the DICOM object is nested too deeply")]
+    Nested,
+    /// A deflated object, larger than any picture.
+    #[error("the deflated DICOM object is too large")]
+    Inflated,
     /// A DICOM object of another kind, such as a report.
     #[error("the DICOM object holds no pixels")]
     NoPixels,
@@ -28,6 +43,12 @@ pub enum DecodeError {
     /// The pixels do not decode.
     #[error("the DICOM pixels cannot be decoded: {0}")]
     Pixels(String),
+}
+
+impl DecodeError {
+    fn object(error: impl std::error::Error) -> Self {
+        DecodeError::Object(causes(&error))
+    }
 }
 
 /// Decodes PNG, JPEG, TIFF or DICOM bytes.
@@ -45,7 +66,10 @@ pub fn radiograph_from_bytes(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
 /// Decodes the first frame of a DICOM object, with its rescale, window and photometric
 /// interpretation applied.
 fn radiograph_from_dicom(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
-    let object = from_reader(Cursor::new(bytes)).map_err(|e| DecodeError::Object(causes(&e)))?;
+    let file = &bytes[PREAMBLE..];
+    lengths::check(file)?;
+    let reading = OpenFileOptions::new().read_preamble(ReadPreamble::Never);
+    let object = reading.from_reader(file).map_err(DecodeError::object)?;
     if object.element_opt(tags::PIXEL_DATA).ok().flatten().is_none() {
         return Err(DecodeError::NoPixels);
     }

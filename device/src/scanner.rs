@@ -7,6 +7,7 @@ use models::bundle::{Bundle, BundleError, Expected, Precision};
 use models::cam::{self, Cam};
 use models::head::HeadError;
 use models::label::{COUNT, Class};
+use models::logits::likeliest;
 use models::preprocess::{Letterbox, input_from_radiograph};
 use models::radiograph::{Radiograph, RadiographError};
 
@@ -85,7 +86,14 @@ impl Scanner {
     /// # Errors
     /// When a byte of the bundle differs or the network does not load.
     pub fn load_with(dir: &Path, options: EngineOptions) -> Result<Self, ScannerError> {
-        let bundle = Bundle::load(dir)?;
+        Self::new(Bundle::load(dir)?, options)
+    }
+
+    /// Loads the network of a bundle in memory.
+    ///
+    /// # Errors
+    /// When the network does not load.
+    pub fn new(bundle: Bundle, options: EngineOptions) -> Result<Self, ScannerError> {
         let engine = Engine::load(&bundle.model, bundle.head.hidden_layers(), options)?;
         Ok(Self { bundle, engine })
     }
@@ -93,6 +101,11 @@ impl Scanner {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The bundle alone.
+    pub fn into_bundle(self) -> Bundle {
+        self.bundle
     }
 
     /// The network.
@@ -116,7 +129,7 @@ impl Scanner {
         // Logits of the plain head have the same bits everywhere; the graph's own, whose sums
         // the runtime may order otherwise, prove that map and score belong together.
         let logits = self.bundle.head.logits(captured)?;
-        let class = verdict::likeliest(&logits);
+        let class = likeliest(&logits);
         let graph_logit = activations.logits[class.index()];
         let cam = cam::grad_cam(&self.bundle.head, class, captured, graph_logit);
         let latency =
@@ -142,7 +155,8 @@ impl Scanner {
         let limit = f64::from(self.bundle.card.decision.outlier_above);
         let distance = self.bundle.outliers.distance(&self.bundle.head.pooled(features));
         // A distance that is not a number is unfamiliar too.
-        (!(distance <= limit)).then(|| {
+        let familiar = distance <= limit;
+        (!familiar).then(|| {
             format!(
                 "The picture is unlike those the model was trained on (distance {distance:.1}, \
                  limit {limit:.1})."

@@ -2,6 +2,7 @@
 
 use models::bundle::Decision;
 use models::label::{COUNT, Class};
+use models::logits;
 
 use crate::record::Verdict;
 
@@ -18,22 +19,12 @@ pub struct Decided {
     pub reasons: Vec<String>,
 }
 
-/// The class with the largest logit; the first among equals.
-pub fn likeliest(logits: &[f32; COUNT]) -> Class {
-    let mut best = Class::Normal;
-    for class in Class::ALL {
-        if logits[class.index()] > logits[best.index()] {
-            best = class;
-        }
-    }
-    best
-}
-
 /// Decides. `concerns` are reasons found elsewhere why the model's opinion must not count; any of
 /// them refers the scan to a human.
 pub fn decide(decision: &Decision, logits: &[f32; COUNT], concerns: Vec<String>) -> Decided {
-    let class = likeliest(logits);
-    let probabilities = probabilities(logits, decision.temperature);
+    let class = logits::likeliest(logits);
+    let probabilities =
+        logits::probabilities(logits, decision.temperature.into()).map(|share| share as f32);
     let certain = probabilities[class.index()];
     let abnormal = 1.0 - probabilities[Class::Normal.index()];
     let mut reasons = concerns;
@@ -63,15 +54,6 @@ pub fn decide(decision: &Decision, logits: &[f32; COUNT], concerns: Vec<String>)
     Decided { verdict, class, probabilities, reasons }
 }
 
-/// Softmax of logits divided by the temperature.
-pub fn probabilities(logits: &[f32; COUNT], temperature: f32) -> [f32; COUNT] {
-    let scaled = logits.map(|l| f64::from(l) / f64::from(temperature));
-    let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exponentials = scaled.map(|l| (l - largest).exp());
-    let sum: f64 = exponentials.iter().sum();
-    exponentials.map(|e| (e / sum) as f32)
-}
-
 fn percent(share: f32) -> String {
     format!("{:.1} %", share * 100.0)
 }
@@ -99,12 +81,5 @@ mod tests {
         let concerned = decide(&DECISION, &[9.0, 0.0, 0.0], vec!["The cat sat on it.".into()]);
         assert_eq!(concerned.verdict, Verdict::Refer);
         assert_eq!(concerned.reasons, ["The cat sat on it."]);
-    }
-
-    #[test]
-    fn probabilities_sum_to_one_and_survive_large_logits() {
-        let p = probabilities(&[1000.0, 0.0, -1000.0], 1.0);
-        assert_eq!(p, [1.0, 0.0, 0.0]);
-        assert!((probabilities(&[1.0, 2.0, 3.0], 2.0).iter().sum::<f32>() - 1.0).abs() < 1e-6);
     }
 }

@@ -29,11 +29,6 @@ impl Class {
         self as usize
     }
 
-    /// The class at a position of a logit vector.
-    pub fn from_index(index: usize) -> Option<Class> {
-        Class::ALL.get(index).copied()
-    }
-
     /// Lower-case name, as files and reports spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,10 +66,8 @@ mod tests {
     fn index_and_name_round_trip() {
         for (i, class) in Class::ALL.into_iter().enumerate() {
             assert_eq!(class.index(), i);
-            assert_eq!(Class::from_index(i), Some(class));
             assert_eq!(class.name().parse::<Class>().ok(), Some(class));
         }
-        assert!(Class::from_index(COUNT).is_none());
         assert!("Normal".parse::<Class>().is_err());
     }
 }

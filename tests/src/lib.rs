@@ -5,7 +5,7 @@
 use std::io::Cursor;
 use std::path::PathBuf;
 
-use host::phantom::{PhantomSpec, render};
+use host::phantom::{Phantom, PhantomSpec, dicom, render};
 use image::{DynamicImage, ImageFormat};
 use models::label::Class;
 use models::preprocess::{Input, SIDE, input_from_radiograph};
@@ -25,6 +25,17 @@ pub fn zoo() -> Vec<PathBuf> {
 /// A small synthetic X-ray of a class.
 pub fn phantom(class: Class, seed: u64) -> Radiograph {
     render(&PhantomSpec { class, seed, width: 224, height: 400 }).expect("renders").image
+}
+
+/// A synthetic X-ray of the least cost.
+pub fn small_phantom() -> Phantom {
+    let spec = PhantomSpec { class: Class::Scoliosis, seed: 3, width: 96, height: 144 };
+    render(&spec).expect("renders")
+}
+
+/// [`small_phantom`] as a DICOM file, explicit little endian.
+pub fn dicom_file() -> Vec<u8> {
+    dicom::encode(&small_phantom(), 1).expect("encodes")
 }
 
 /// Preprocessed phantoms, the classes in turn.

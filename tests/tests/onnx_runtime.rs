@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use device::runtime::engine::{Engine, EngineOptions};
-use device::verdict::likeliest;
 use host::export::graph::model_from_network;
 use host::quantize::Ranges;
 use host::train::network::Network;
 use models::arch::Architecture;
 use models::bundle::Bundle;
+use models::logits::likeliest;
 use models::preprocess::Input;
 use tch::Device;
 use tests::{phantom_inputs, tensor_from_inputs, zoo};

@@ -7,29 +7,27 @@ use std::path::Path;
 use device::decode::{DecodeError, radiograph_from_bytes};
 use device::record::Verdict;
 use device::scanner::{Scanner, ScannerError};
-use host::phantom::{Phantom, PhantomSpec, dicom, render};
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
 use models::bundle::BundleError;
-use models::label::Class;
 use models::radiograph::{Radiograph, RadiographError};
-use tests::{encoded, zoo};
+use tests::{dicom_file, encoded, small_phantom, zoo};
 
 /// Tag and VR of elements as an explicit VR little endian file holds them.
 const ROWS: &[u8] = b"\x28\x00\x10\x00US";
 const COLUMNS: &[u8] = b"\x28\x00\x11\x00US";
 const BITS_STORED: &[u8] = b"\x28\x00\x01\x01US";
 const PIXEL_DATA: &[u8] = b"\xE0\x7F\x10\x00OW";
+const SYNTAX: &[u8] = b"\x02\x00\x10\x00UI";
+/// The offset table, which is empty, and the fragment with its length to come.
+const FRAGMENT: &[u8] = b"\xFE\xFF\x00\xE0\0\0\0\0\xFE\xFF\x00\xE0";
+/// A private sequence behind everything else.
+const SEQUENCE: &[u8] = b"\xF1\x7F\x10\x00SQ";
+/// Where the length of the meta group stands, its lowest byte first.
+const META_LENGTH: usize = 140;
+/// More than any file of these tests has.
+const FALSE_LENGTH: u32 = 0x7FFF_FFF0;
 /// Behind tag and VR of a short element: two bytes of length, then the value.
 const SHORT_HEADER: usize = 8;
-
-fn phantom() -> Phantom {
-    let spec = PhantomSpec { class: Class::Scoliosis, seed: 3, width: 96, height: 144 };
-    render(&spec).expect("the phantom is rendered")
-}
-
-fn dicom_file() -> Vec<u8> {
-    dicom::encode(&phantom(), 1).expect("the phantom is encoded")
-}
 
 fn flat(width: u32, height: u32) -> GrayImage {
     ImageBuffer::from_pixel(width, height, Luma([90]))
@@ -38,6 +36,31 @@ fn flat(width: u32, height: u32) -> GrayImage {
 fn position(bytes: &[u8], element: &[u8]) -> usize {
     let found = bytes.windows(element.len()).position(|window| window == element);
     found.expect("the object has the element")
+}
+
+/// The file with its pixels as one fragment, in the syntax that encapsulates them uncompressed.
+fn encapsulated(whole: &[u8]) -> Vec<u8> {
+    let (uid, pixels) = (position(whole, SYNTAX) + SHORT_HEADER, position(whole, PIXEL_DATA));
+    let plain = b"1.2.840.10008.1.2.1\0";
+    let mut bytes = whole[..uid - 2].to_vec();
+    bytes.extend(b"\x16\x001.2.840.10008.1.2.1.98");
+    bytes.extend(&whole[uid + plain.len()..pixels]);
+    // The meta group is two bytes longer.
+    bytes[META_LENGTH] += 2;
+    let samples = &whole[pixels + 12..];
+    bytes.extend(b"\xE0\x7F\x10\x00OB\0\0\xFF\xFF\xFF\xFF");
+    bytes.extend(FRAGMENT);
+    bytes.extend((samples.len() as u32).to_le_bytes());
+    bytes.extend(samples);
+    bytes.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
+    bytes
+}
+
+/// Sequences of one item inside each other, of undefined length.
+fn nested(depth: usize) -> Vec<u8> {
+    let open = [SEQUENCE, b"\0\0\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF"].concat();
+    let close = b"\xFE\xFF\x0D\xE0\0\0\0\0\xFE\xFF\xDD\xE0\0\0\0\0";
+    [open.repeat(depth), close.repeat(depth)].concat()
 }
 
 /// The file with another value in an element of one unsigned short.
@@ -60,7 +83,7 @@ fn picture_refusal(bytes: &[u8]) -> RadiographError {
 
 #[test]
 fn a_phantom_decodes_to_its_samples() {
-    let scan = phantom().image;
+    let scan = small_phantom().image;
     let picture: ImageBuffer<Luma<u16>, _> =
         ImageBuffer::from_raw(scan.width(), scan.height(), scan.samples().to_vec())
             .expect("the samples fill the picture");
@@ -101,7 +124,7 @@ fn unusable_dicom_objects_have_a_typed_reason() {
 
     assert!(matches!(refusal(&preamble_only), DecodeError::Object(_)));
     assert!(matches!(refusal(&whole[..pixels]), DecodeError::NoPixels));
-    assert!(matches!(refusal(&whole[..whole.len() - 500]), DecodeError::Object(_)));
+    assert!(matches!(refusal(&whole[..whole.len() - 500]), DecodeError::Length { .. }));
     assert!(matches!(refusal(&without_rows), DecodeError::NoSize));
     assert!(matches!(
         picture_refusal(&with_short(whole.clone(), COLUMNS, 20_000)),
@@ -109,6 +132,50 @@ fn unusable_dicom_objects_have_a_typed_reason() {
     ));
     // More rows than there are pixels for.
     assert!(matches!(refusal(&with_short(whole, ROWS, 200)), DecodeError::Pixels(_)));
+}
+
+#[test]
+fn a_false_length_is_refused_wherever_it_stands() {
+    let whole = dicom_file();
+    let false_length = |mut bytes: Vec<u8>, element: &[u8], behind: usize| {
+        let at = position(&bytes, element) + behind;
+        bytes[at..at + 4].copy_from_slice(&FALSE_LENGTH.to_le_bytes());
+        refusal(&bytes)
+    };
+    let is_named = |refusal: DecodeError| {
+        assert!(matches!(refusal, DecodeError::Length { declared: FALSE_LENGTH, .. }), "{refusal}");
+    };
+    is_named(false_length(whole.clone(), PIXEL_DATA, 8));
+    is_named(false_length(encapsulated(&whole), FRAGMENT, FRAGMENT.len()));
+    is_named(false_length([&whole[..], &nested(3)].concat(), SEQUENCE, 8));
+    // A syntax name as a text of unlimited length, in the group before the data set.
+    let mut unlimited = whole;
+    let at = position(&unlimited, SYNTAX);
+    unlimited[at + 4..at + 6].copy_from_slice(b"UT");
+    unlimited[at + 8..at + 12].copy_from_slice(&FALSE_LENGTH.to_le_bytes());
+    is_named(refusal(&unlimited));
+}
+
+#[test]
+fn sequences_and_fragments_are_read_within_reason() {
+    let whole = dicom_file();
+    let plain = radiograph_from_bytes(&whole).expect("decodes");
+    assert!(radiograph_from_bytes(&encapsulated(&whole)).expect("fragments") == plain);
+    assert!(radiograph_from_bytes(&[&whole[..], &nested(3)].concat()).expect("nested") == plain);
+    let bottomless = [&whole[..], &nested(100_000)].concat();
+    assert!(matches!(refusal(&bottomless), DecodeError::Nested));
+}
+
+#[test]
+fn a_deflated_file_is_read_like_a_plain_one() {
+    let whole = dicom_file();
+    let mut object = dicom_object::from_reader(&whole[..]).expect("reads");
+    object.update_meta(|meta| meta.transfer_syntax = "1.2.840.10008.1.2.1.99".into());
+    let mut deflated = Vec::new();
+    object.write_all(&mut deflated).expect("writes");
+    assert!(!deflated.windows(PIXEL_DATA.len()).any(|window| window == PIXEL_DATA));
+    let plain = radiograph_from_bytes(&whole).expect("decodes");
+    assert!(radiograph_from_bytes(&deflated).expect("inflates") == plain);
 }
 
 #[test]

@@ -1,8 +1,19 @@
 //! The shipped bundles at work on synthetic X-rays.
 
 use device::scanner::Scanner;
+use models::arch::Kind;
+use models::bundle::Bundle;
 use models::label::Class;
 use tests::{phantom, zoo};
+
+#[test]
+fn both_architectures_ship() {
+    let bundles = zoo();
+    let kinds = bundles.iter().map(|dir| Bundle::load(dir).expect("loads").card.architecture);
+    let kinds: Vec<Kind> = kinds.collect();
+    assert!(kinds.iter().any(|kind| matches!(kind, Kind::ResNet50 { .. })), "{kinds:?}");
+    assert!(kinds.iter().any(|kind| matches!(kind, Kind::Vgg16 { .. })), "{kinds:?}");
+}
 
 #[test]
 fn every_phantom_gets_a_judgement_with_a_map() {

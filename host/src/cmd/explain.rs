@@ -8,6 +8,7 @@ use clap::Args;
 use models::arch::Architecture;
 use models::cam;
 use models::label::Class;
+use models::logits::likeliest;
 use models::preprocess::{SIDE, input_from_radiograph};
 use models::radiograph::Radiograph;
 use tch::{Device, Tensor};
@@ -55,8 +56,7 @@ pub fn run(args: ExplainArgs) -> anyhow::Result<()> {
             Tensor::from_slice(&input_from_radiograph(&scan).values).view([1, 1, side, side]);
         let likeliest = || -> anyhow::Result<Class> {
             let logits = grad_cam(&network, &input, Class::Normal)?.logits;
-            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-            best.and_then(Class::from_index).context("no logits")
+            logits.first_chunk().map(likeliest).context("fewer logits than classes")
         };
         let class = args.class.map_or_else(likeliest, Ok)?;
         let reference = grad_cam(&network, &input, class)?;

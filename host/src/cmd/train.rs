@@ -144,12 +144,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     };
     train(&plan, &setting, &chosen)?;
     println!("Held-out predictions of {} folds are in {}.", chosen.len(), out.display());
-    let mut evaluate = crate::evaluate::evaluate(
+    let evaluation = crate::evaluate::evaluate(
         &crate::evaluate::prediction::read_run(&out, Some(folds.k()))?,
         Some((&manifest, &folds)),
     )?;
-    evaluate.missing_folds.dedup();
-    print!("{}", crate::evaluate::text::text_from_evaluation(&evaluate));
+    print!("{}", crate::evaluate::text::text_from_evaluation(&evaluation));
     Ok(())
 }
 

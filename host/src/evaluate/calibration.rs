@@ -1,6 +1,6 @@
 //! How far a network's probabilities can be taken at their word.
 
-use models::label::COUNT;
+use models::logits::probabilities;
 use serde::{Deserialize, Serialize};
 
 use super::prediction::Prediction;
@@ -42,15 +42,6 @@ impl Temperature {
             expected_calibration_error: expected_calibration_error(predictions, value),
         }
     }
-}
-
-/// Probabilities of the classes: softmax of the logits divided by `temperature`.
-pub fn probabilities(logits: &[f32; COUNT], temperature: f64) -> [f64; COUNT] {
-    let scaled = logits.map(|logit| f64::from(logit) / temperature);
-    let most = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let powers = scaled.map(|logit| (logit - most).exp());
-    let sum: f64 = powers.iter().sum();
-    powers.map(|power| power / sum)
 }
 
 /// Mean negative logarithm of the true class's probability, in nats; 0 of no predictions.
@@ -106,7 +97,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use models::label::Class;
+    use models::label::{COUNT, Class};
 
     fn prediction(class: Class, logits: [f32; COUNT]) -> Prediction {
         Prediction { id: String::new(), class, fold: 0, logits }
@@ -115,7 +106,6 @@ mod tests {
     #[test]
     fn huge_logits_stay_finite() {
         let sure = prediction(Class::Normal, [-1e30, 1e30, 0.0]);
-        assert_eq!(probabilities(&sure.logits, 1.0), [0.0, 1.0, 0.0]);
         assert!(log_loss(&[sure], 1.0).is_finite());
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use models::label::{COUNT, Class};
+use models::logits::likeliest;
 use serde::{Deserialize, Serialize};
 
 /// The table's name in a fold's folder.
@@ -89,15 +90,9 @@ struct Row {
 }
 
 impl Prediction {
-    /// The class with the largest logit; among equals the first in [`Class::ALL`].
+    /// The class that the logits make likeliest.
     pub fn predicted(&self) -> Class {
-        let mut best = Class::Normal;
-        for class in Class::ALL {
-            if self.logits[class.index()] > self.logits[best.index()] {
-                best = class;
-            }
-        }
-        best
+        likeliest(&self.logits)
     }
 }
 
@@ -286,12 +281,5 @@ mod tests {
         }
         fs::write(&path, format!("{header}\na,normal,0,1,2,3\na,normal,0,1,2,3\n")).expect("write");
         assert!(matches!(read_run(dir.path(), None), Err(PredictionError::Twice(_))));
-    }
-
-    #[test]
-    fn equal_logits_go_to_the_first_class() {
-        let mut tie = prediction("a", 0);
-        tie.logits = [0.5, 2.0, 2.0];
-        assert_eq!(tie.predicted(), Class::Scoliosis);
     }
 }

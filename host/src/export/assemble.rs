@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::path::Path;
 
 use models::bundle::{
-    Attribution, Bundle, BundleError, CamLayer, Card, Decision, Expected, FORMAT, InputRule, Parts,
-    Precision, Provenance, Quantization, Results,
+    Attribution, Bundle, BundleError, CamLayer, Card, Decision, Expected, FORMAT, Golden,
+    InputRule, Parts, Precision, Provenance, Quantization, Results,
 };
 use models::label::Class;
 use models::radiograph::{Radiograph, RadiographError};
@@ -18,6 +18,7 @@ use crate::evaluate::Evaluation;
 use crate::phantom::{PhantomSpec, render};
 use crate::quantize::Ranges;
 use crate::train::fit::at_positions;
+use crate::train::libtorch;
 use crate::train::network::{Network, NetworkError};
 use crate::train::run::{Plan, Regime};
 use crate::train::samples::Samples;
@@ -92,23 +93,21 @@ pub fn assemble(source: &Source<'_>, dir: &Path) -> Result<String, AssembleError
     let images = at_positions(&source.samples.inputs, source.training);
     let (outliers, largest) = outliers_from_images(source.network, &images, &classes)?;
     let card = card(source, largest, ranges.is_some().then_some(calibration.len()));
-    let golden_input = golden_input()?;
-    // The device itself says what the golden case gives, so a first version goes without.
-    let mut expected =
-        Expected { logits: [0.0; 3], verdict: String::new(), heat_digest: String::new() };
-    for _ in 0..2 {
-        let parts = Parts {
-            model: &model,
-            head: &head,
-            outliers: &outliers,
-            golden_input: &golden_input,
-            expected: &expected,
-        };
-        Bundle::save(card.clone(), &parts, dir)?;
-        expected = verify::golden_result(dir)?;
-    }
+    // The device itself says what the golden case gives; the digest is that of the saved files.
+    let nothing = Expected { logits: [0.0; 3], verdict: String::new(), heat_digest: String::new() };
+    let golden = Golden { input: golden_input()?, expected: nothing };
+    let draft = Bundle { card, digest: String::new(), model, head, outliers, golden };
+    let bundle = verify::with_golden_result(draft)?;
+    let parts = Parts {
+        model: &bundle.model,
+        head: &bundle.head,
+        outliers: &bundle.outliers,
+        golden_input: &bundle.golden.input,
+        expected: &bundle.golden.expected,
+    };
+    let digest = Bundle::save(bundle.card, &parts, dir)?;
     verify::self_test(dir)?;
-    Ok(Bundle::load(dir)?.digest)
+    Ok(digest)
 }
 
 /// At most `count` positions, evenly spread over all.
@@ -169,7 +168,7 @@ fn card(source: &Source<'_>, largest_distance: f64, calibrated_on: Option<usize>
             source_revision: source.revision.clone(),
             tools: BTreeMap::from([
                 ("spinesight".into(), env!("CARGO_PKG_VERSION").into()),
-                ("libtorch".into(), "2.11".into()),
+                ("libtorch".into(), libtorch::version()),
             ]),
         },
         results: results(source),

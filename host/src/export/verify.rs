@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-use device::runtime::engine::Engine;
+use device::runtime::engine::{Engine, EngineOptions};
 use device::scanner::{Scanner, ScannerError};
-use models::bundle::Expected;
+use models::bundle::Bundle;
 use models::cam::{self, raw_map};
 use models::head::Head;
 use models::label::Class;
+use models::logits::{likeliest, probabilities};
 use models::preprocess::{Input, Letterbox, SIDE};
 use serde::Serialize;
 use tch::Tensor;
@@ -25,7 +26,7 @@ pub struct Agreement {
     /// Images to which the two give different classes.
     pub label_flips: usize,
     /// Largest difference of a class's probability.
-    pub max_probability_change: f32,
+    pub max_probability_change: f64,
     /// Pearson correlation of the raw maps of the float network's class: median.
     pub map_correlation_median: f64,
     /// The same: smallest.
@@ -52,12 +53,17 @@ pub enum VerifyError {
     Torch(#[from] tch::TchError),
 }
 
-/// What the device computes of a bundle's golden picture.
+/// Has the device say what a bundle that is not yet on disk makes of its golden picture, and
+/// returns the bundle with that as its expectation.
 ///
 /// # Errors
-/// When the bundle does not load or the network fails.
-pub fn golden_result(bundle: &Path) -> Result<Expected, VerifyError> {
-    Ok(Scanner::load(bundle)?.golden_result()?)
+/// When the network does not load or fails.
+pub fn with_golden_result(bundle: Bundle) -> Result<Bundle, VerifyError> {
+    let scanner = Scanner::new(bundle, EngineOptions::default())?;
+    let expected = scanner.golden_result()?;
+    let mut bundle = scanner.into_bundle();
+    bundle.golden.expected = expected;
+    Ok(bundle)
 }
 
 /// Runs a bundle's self-test on this machine.
@@ -79,18 +85,18 @@ pub fn compare(
     progress: &dyn Fn(),
 ) -> Result<Agreement, VerifyError> {
     let scanner = Scanner::load(bundle)?;
-    let temperature = scanner.bundle().card.decision.temperature;
-    let (mut flips, mut change, mut correlations) = (0, 0.0f32, Vec::new());
+    let temperature = f64::from(scanner.bundle().card.decision.temperature);
+    let (mut flips, mut change, mut correlations) = (0, 0.0f64, Vec::new());
     for image in images.split(1, 0) {
         let logits = tch::no_grad(|| network.logits(&image, crate::train::network::Mode::Evaluate));
         let logits: Vec<f32> = Vec::try_from(logits.flatten(0, -1))?;
         let float = [logits[0], logits[1], logits[2]];
-        let class = device::verdict::likeliest(&float);
+        let class = likeliest(&float);
         let (raw, device_logits) =
             device_map(scanner.engine(), &scanner.bundle().head, &image, class)?;
-        flips += usize::from(device::verdict::likeliest(&device_logits) != class);
-        let probabilities = |l| device::verdict::probabilities(l, temperature);
-        for (a, b) in probabilities(&float).iter().zip(probabilities(&device_logits)) {
+        flips += usize::from(likeliest(&device_logits) != class);
+        let ours = probabilities(&device_logits, temperature);
+        for (a, b) in probabilities(&float, temperature).iter().zip(ours) {
             change = change.max((a - b).abs());
         }
         let reference = explain::grad_cam(network, &image, class)?;

@@ -9,7 +9,8 @@
 //! - [`probe`]: the linear classifier of feature extraction;
 //! - [`fit`]: the epochs of one fold, resumable after each;
 //! - [`run`]: a cross-validation run on disk;
-//! - [`accelerator`]: CPU or CUDA.
+//! - [`accelerator`]: CPU or CUDA;
+//! - [`libtorch`]: the library's version.
 //!
 //! No choice is made by looking at a held-out image: the number of epochs is fixed in advance and
 //! the last weights are kept.
@@ -17,6 +18,7 @@
 pub mod accelerator;
 pub mod augment;
 pub mod fit;
+pub mod libtorch;
 pub mod network;
 pub mod optimizer;
 pub mod pretrained;
