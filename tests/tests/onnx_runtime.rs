@@ -6,8 +6,9 @@ use std::process::Command;
 
 use device::runtime::engine::{Engine, EngineOptions};
 use host::export::graph::model_from_network;
-use host::quantize::Ranges;
+use host::quantize::quantizer::{Settings, quantize};
 use host::train::network::Network;
+use indicatif::ProgressBar;
 use models::arch::Architecture;
 use models::bundle::Bundle;
 use models::logits::likeliest;
@@ -70,8 +71,10 @@ fn float_and_int8_exports_agree_with_onnx_runtime() {
             Network::random(Architecture::new(kind.parse().expect("known")), 2, Device::Cpu);
         let model = model_from_network(&network, None).expect("float model");
         check(&format!("{kind} float"), &model, 0, 6);
-        let ranges = Ranges::observe(&network, &tensor_from_inputs(&phantom_inputs(3)));
-        let model = model_from_network(&network, Some(&ranges)).expect("int8 model");
+        let images = tensor_from_inputs(&phantom_inputs(3));
+        let quantized = quantize(&network, &images, &Settings::default(), &ProgressBar::hidden());
+        let quantized = quantized.expect("quantizes");
+        let model = model_from_network(&network, Some(&quantized)).expect("int8 model");
         let inputs = phantom_inputs(3);
         let engine = Engine::load(&model, 0, EngineOptions::default()).expect("loads in tract");
         let theirs = peer_logits(&model, &inputs);
