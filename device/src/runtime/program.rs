@@ -136,7 +136,7 @@ impl Step {
     fn reals_len(&self) -> Option<usize> {
         let canvas = self.output();
         match self {
-            Self::Picture(_) => Some(canvas.len()),
+            Self::Picture(_) => Some(canvas.values()),
             Self::Convolution { convolution, .. } if convolution.gives_reals() => {
                 Some(canvas.pixels() * canvas.channels)
             }

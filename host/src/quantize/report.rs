@@ -13,11 +13,11 @@ use tch::{Kind, Tensor};
 use super::forward::Forward;
 use super::scheme::{Convolution, Quantized};
 use super::sensitivity::multiply_adds;
-use models::logits::probabilities;
 use crate::explain::grad_cam;
 use crate::export::head::{HeadExportError, head_from_network};
 use crate::export::verify::pearson;
 use crate::train::network::{Network, NetworkError};
+use models::logits::probabilities;
 
 /// What quantization costs, over a set of images.
 #[derive(Clone, Debug, Serialize)]

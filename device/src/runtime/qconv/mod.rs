@@ -344,7 +344,7 @@ impl QConv {
                 });
             }
             (Arithmetic::Float(float), Input::Reals(x)) => {
-                params::check_length("input", x.len(), layer.input.len())?;
+                params::check_length("input", x.len(), layer.input.values())?;
                 let pieces = direct::pieces(layer, threads);
                 pool.run(pieces, &|thread, piece| {
                     float.run(layer, (piece, pieces), x, target, &mut worker(thread));

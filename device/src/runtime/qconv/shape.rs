@@ -81,10 +81,15 @@ impl Canvas {
         (self.width + 2 * self.border) * self.channels
     }
 
-    /// Values in all, and one more: kernels that take values in pairs read one value past an odd
-    /// run and multiply it by a zero weight.
+    /// How long an activation in steps is: one more than its values, because kernels that take
+    /// values in pairs read one past an odd run and multiply it by a zero weight.
     pub fn len(&self) -> usize {
-        (self.height + 2 * self.border) * self.row_len() + 1
+        self.values() + 1
+    }
+
+    /// Values in all; an activation in real numbers is so long.
+    pub fn values(&self) -> usize {
+        (self.height + 2 * self.border) * self.row_len()
     }
 
     /// Whether there is no pixel.

@@ -433,7 +433,8 @@ fn real_numbers_are_convolved_in_the_defined_order() {
         let bias: Vec<f32> = case.bias.iter().map(|&bias| bias as f32 * 1e-4).collect();
         let params = FloatParams { shape, weights: &weights, bias: &bias };
         let canvas = case.input();
-        let x: Vec<f32> = case.centred().iter().map(|&value| f32::from(value) * 0.11).collect();
+        let mut x: Vec<f32> = case.centred().iter().map(|&value| f32::from(value) * 0.11).collect();
+        x.truncate(canvas.values());
         let mut results = kernels().map(|kernel| {
             let mut conv = QConv::in_floats(&params, canvas, kernel).unwrap();
             assert!(conv.fuse_relu());
