@@ -3,11 +3,14 @@
 //!
 //! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`cached`] (folders made once), [`process`] (how
-//! child programs run) and [`peers`] (the Python packages that tests and bench compare with).
+//! child programs run), [`peers`] (the Python packages that tests and bench compare with), and
+//! [`kernels`] and [`cross`] (tests on emulated ARM).
 
 mod bench;
 mod cached;
+mod cross;
 mod demo;
+mod kernels;
 mod launch;
 mod lint;
 mod paths;

@@ -21,8 +21,15 @@ pub const SELECTION: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 
 /// `cargo` in the clone, building into `target`.
 pub fn cargo(paths: &Paths, target: &Path) -> Command {
+    let mut command = cargo_in(&paths.root);
+    command.env("CARGO_TARGET_DIR", target);
+    command
+}
+
+/// `cargo` in a folder.
+pub fn cargo_in(folder: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&paths.root).env("CARGO_TARGET_DIR", target);
+    command.current_dir(folder);
     // `cargo run` describes xtask to this process; build scripts that watch such variables
     // would run again each time if the children inherited them.
     for (name, _) in env::vars_os() {

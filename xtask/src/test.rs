@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::kernels::{self, Machine};
 use crate::lint;
 use crate::paths::Paths;
 use crate::peers;
@@ -19,6 +20,9 @@ pub struct Arguments {
     /// Run only the tests whose path contains EXPR, and neither formatting nor tidiness
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
+    /// Run the convolution kernels' tests, and no others, on another machine
+    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["filter", "cargo"])]
+    on: Option<Machine>,
     /// Passed to `cargo test`, for example `-- --package device` or `-- -- --nocapture`
     #[arg(last = true, value_name = "ARGS")]
     cargo: Vec<OsString>,
@@ -44,6 +48,9 @@ impl Arguments {
 /// # Errors
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    if let Some(Machine::QemuAarch64) = arguments.on {
+        return kernels::test(paths);
+    }
     let libtorch = setup::ensure(paths)?;
     let python = peers::ensure(paths, peers::TESTS)?;
     let mut report = Report::default();
@@ -122,7 +129,7 @@ mod tests {
     fn packages_are_recognised_before_the_test_programs_arguments() {
         let check = |line: &[&str], expected: bool| {
             let cargo = line.iter().map(OsString::from).collect();
-            let arguments = Arguments { filter: None, cargo };
+            let arguments = Arguments { filter: None, on: None, cargo };
             assert_eq!(arguments.names_packages(), expected, "{line:?}");
         };
         check(&[], false);

@@ -383,24 +383,6 @@ fn pixel_surplus(x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i
     }
 }
 
-/// The sum of `w * v` over all groups of two steps.
-pub(super) fn channel_surplus(chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
-    let mut surplus = [0i32; BLOCK];
-    let mut weights = weights;
-    for chunk in chunks {
-        let own;
-        (own, weights) = weights.split_at(chunk.steps * LANES * BLOCK);
-        for steps in own.chunks_exact(2 * LANES * BLOCK) {
-            let (first, second) = steps.split_at(LANES * BLOCK);
-            for (i, (w, v)) in first.iter().zip(second).enumerate() {
-                let product = i32::from(*w) * i32::from(*v);
-                surplus[i / LANES] = surplus[i / LANES].wrapping_add(product);
-            }
-        }
-    }
-    surplus
-}
-
 #[target_feature(enable = "avx2")]
 fn multiply_reals(
     x: &[f32],

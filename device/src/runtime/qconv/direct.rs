@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Backend, Chunk, LANES, Start, Sums};
+use super::kernel::{Backend, Chunk, Start, Sums};
 use super::pack::{BLOCK, Weights, group_blocks};
 use super::shape::{Canvas, ConvShape};
 use super::{Finish, Layer, Target, Worker};
@@ -13,8 +13,8 @@ use super::{Finish, Layer, Target, Worker};
 /// Output pixels whose sums are kept while one block's weights are read.
 const BAND: usize = 192;
 
-/// Weight steps that fit in a first-level cache beside the values they meet: 16 KiB.
-const STEPS: usize = 256;
+/// Values whose weights fit in a first-level cache beside them: 16 KiB.
+const VALUES: usize = 512;
 
 /// A convolution's weights, and where its input values lie.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Direct {
     parts: Vec<Vec<Chunk>>,
     /// Steps of all parts.
     steps: usize,
-    /// `[group][block][step][BLOCK][LANES]`.
+    /// `[group][block][step][BLOCK][lanes]`.
     weights: Vec<i16>,
     /// Each block's bias, less its surplus.
     bias: Vec<[i32; BLOCK]>,
@@ -39,10 +39,11 @@ impl Direct {
         backend: Backend,
     ) -> Self {
         let runs = runs(weights.shape, input);
-        let parts = parts(&runs);
-        let steps: usize = runs.iter().map(|run| run.len.div_ceil(LANES)).sum();
-        let packed = packed(weights, &runs);
-        let blocks = packed.chunks_exact(steps * LANES * BLOCK).zip(bias);
+        let lanes = backend.lanes();
+        let parts = parts(&runs, lanes, VALUES / lanes);
+        let steps: usize = runs.iter().map(|run| run.len.div_ceil(lanes)).sum();
+        let packed = packed(weights, &runs, lanes);
+        let blocks = packed.chunks_exact(steps * lanes * BLOCK).zip(bias);
         let bias = blocks.map(|(weights, bias)| less_surplus(weights, bias, &parts, backend));
         let bias = bias.collect();
         Self { shape: *weights.shape, parts, steps, weights: packed, bias }
@@ -84,7 +85,7 @@ impl Direct {
     fn convolve(&self, layer: &Layer, block: usize, x: &[i16], worker: &mut Worker) {
         let group = block / group_blocks(&self.shape);
         let x = &x[group * self.shape.group_inputs()..];
-        let step = LANES * BLOCK;
+        let step = layer.backend.lanes() * BLOCK;
         let mut weights = &self.weights[block * self.steps * step..][..self.steps * step];
         let finish = &layer.constants[block].finish;
         let Worker { starts, surplus, sums, steps, reals, .. } = worker;
@@ -156,7 +157,7 @@ fn less_surplus(
     for part in parts {
         let own;
         let steps: usize = part.iter().map(|chunk| chunk.steps).sum();
-        (own, weights) = weights.split_at(steps * LANES * BLOCK);
+        (own, weights) = weights.split_at(steps * backend.lanes() * BLOCK);
         for (bias, surplus) in bias.iter_mut().zip(backend.channel_surplus(part, own)) {
             *bias = bias.wrapping_sub(surplus);
         }
@@ -202,39 +203,41 @@ pub(super) fn runs(shape: &ConvShape, input: &Canvas) -> Vec<Run> {
     runs
 }
 
-fn parts(runs: &[Run]) -> Vec<Vec<Chunk>> {
+/// Cuts runs into parts of at most so many steps of so many values.
+pub(super) fn parts(runs: &[Run], lanes: usize, most: usize) -> Vec<Vec<Chunk>> {
     let mut parts = vec![Vec::new()];
-    let mut room = STEPS;
+    let mut room = most;
     for run in runs {
-        let (mut offset, mut left) = (run.offset, run.len.div_ceil(LANES));
+        let (mut offset, mut left) = (run.offset, run.len.div_ceil(lanes));
         while left > 0 {
             if room == 0 {
                 parts.push(Vec::new());
-                room = STEPS;
+                room = most;
             }
             let steps = left.min(room);
             if let Some(part) = parts.last_mut() {
                 part.push(Chunk { offset, steps });
             }
-            (offset, left, room) = (offset + steps * LANES, left - steps, room - steps);
+            (offset, left, room) = (offset + steps * lanes, left - steps, room - steps);
         }
     }
     parts
 }
 
-fn packed(weights: &Weights<'_>, runs: &[Run]) -> Vec<i16> {
+/// Weights, `[group][block][step][BLOCK][lanes]`.
+pub(super) fn packed<T: From<i8>>(weights: &Weights<'_>, runs: &[Run], lanes: usize) -> Vec<T> {
     let shape = weights.shape;
     let mut packed = Vec::new();
     for group in 0..shape.groups {
         for block in 0..group_blocks(shape) {
             for run in runs {
-                for k in (0..run.len).step_by(LANES) {
+                for k in (0..run.len).step_by(lanes) {
                     for channel in block * BLOCK..(block + 1) * BLOCK {
-                        packed.extend((k..k + LANES).map(|k| {
+                        packed.extend((k..k + lanes).map(|k| {
                             let (kx, input) = (k / shape.group_inputs(), k % shape.group_inputs());
                             let inside = k < run.len;
                             let weight = || weights.at(group, channel, input, run.ky, run.kx + kx);
-                            if inside { i16::from(weight()) } else { 0 }
+                            T::from(if inside { weight() } else { 0 })
                         }));
                     }
                 }

@@ -5,10 +5,14 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 use super::pack::BLOCK;
 use super::portable;
+#[cfg(target_arch = "aarch64")]
+use super::sdot::Sdot;
 
-/// The environment variable that names the kernel to use: `portable` or `avx2`.
+/// The environment variable that names the kernel to use, as [`Kernel::name`] gives it.
 pub const KERNEL_VARIABLE: &str = "SPINESIGHT_KERNEL";
 
 /// An implementation of the inner loops.
@@ -16,8 +20,14 @@ pub const KERNEL_VARIABLE: &str = "SPINESIGHT_KERNEL";
 pub enum Kernel {
     /// Plain Rust, for any processor.
     Portable,
+    /// Plain Rust that computes as `Sdot` does, for any processor.
+    PortableBytes,
     /// x86-64 with AVX2.
     Avx2,
+    /// Any AArch64: products of 16-bit operands.
+    Neon,
+    /// AArch64 with the dot products of ARMv8.2: direct convolutions on bytes.
+    Sdot,
 }
 
 /// The kernel asked for does not exist or this processor cannot run it.
@@ -27,7 +37,8 @@ pub struct KernelUnavailable(pub String);
 
 impl Kernel {
     /// Every kernel, for any processor.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx2];
+    pub const ALL: [Self; 5] =
+        [Self::Portable, Self::PortableBytes, Self::Avx2, Self::Neon, Self::Sdot];
 
     /// The kernel that [`KERNEL_VARIABLE`] names, else the fastest that this processor runs.
     ///
@@ -47,7 +58,10 @@ impl Kernel {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::PortableBytes => "portable-bytes",
             Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Sdot => "sdot",
         }
     }
 
@@ -58,7 +72,8 @@ impl Kernel {
 
     /// The fastest kernel that this processor runs.
     pub fn fastest() -> Self {
-        if Self::Avx2.is_available() { Self::Avx2 } else { Self::Portable }
+        let fast = [Self::Sdot, Self::Neon, Self::Avx2];
+        fast.into_iter().find(|kernel| kernel.is_available()).unwrap_or(Self::Portable)
     }
 
     /// Whether this processor runs the kernel.
@@ -72,12 +87,12 @@ impl Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub offset: usize,
-    /// Groups of [`LANES`] values.
+    /// Groups of as many values as the weights have lanes.
     pub steps: usize,
 }
 
-/// Input values per group of packed weights, `[step][BLOCK][LANES]`: the pair that one
-/// multiply-add of x86 consumes.
+/// Input values per group of packed weights, `[step][BLOCK][LANES]`, of most backends: the pair
+/// that one multiply-add of x86 consumes. [`Backend::lanes`] tells them all.
 pub(super) const LANES: usize = 2;
 
 /// How sums become output steps for the sixteen channels of a block.
@@ -141,16 +156,23 @@ pub(super) enum Sums<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Backend {
     Portable,
+    PortableBytes,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    #[cfg(target_arch = "aarch64")]
+    Sdot(Neon, Sdot),
 }
 
 macro_rules! dispatch {
     ($backend:expr, $name:ident($($argument:expr),*)) => {
         match $backend {
-            Backend::Portable => portable::$name($($argument),*),
+            Backend::Portable | Backend::PortableBytes => portable::$name($($argument),*),
             #[cfg(target_arch = "x86_64")]
             Backend::Avx2(avx2) => avx2.$name($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(neon) | Backend::Sdot(neon, _) => neon.$name($($argument),*),
         }
     };
 }
@@ -159,30 +181,61 @@ impl Backend {
     pub fn new(kernel: Kernel) -> Result<Self, KernelUnavailable> {
         let backend = match kernel {
             Kernel::Portable => Some(Self::Portable),
+            Kernel::PortableBytes => Some(Self::PortableBytes),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => Avx2::detect().map(Self::Avx2),
-            #[cfg(not(target_arch = "x86_64"))]
-            Kernel::Avx2 => None,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => Neon::detect().map(Self::Neon),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Sdot => Neon::detect().zip(Sdot::detect()).map(|(n, s)| Self::Sdot(n, s)),
+            _ => None,
         };
         backend.ok_or_else(|| KernelUnavailable(kernel.name().into()))
+    }
+
+    /// What multiplies bytes, where that is how convolutions are computed.
+    pub fn bytes(self) -> Option<ByteBackend> {
+        match self {
+            Self::PortableBytes => Some(ByteBackend::Portable),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sdot(_, sdot) => Some(ByteBackend::Sdot(sdot)),
+            _ => None,
+        }
+    }
+
+    /// Input values per group of packed weights, `[step][BLOCK][lanes]`.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) | Self::Sdot(..) => super::neon::LANES,
+            _ => LANES,
+        }
     }
 
     /// Adds to `surplus[i]` what the sums of the pixel that begins at `x[starts[i]]` are too large
     /// by, for these chunks.
     pub fn pixel_surplus(self, x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i32]) {
         match self {
-            Self::Portable => {}
+            Self::Portable | Self::PortableBytes => {}
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => avx2.pixel_surplus(x, starts, chunks, surplus),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(neon) | Self::Sdot(neon, _) => {
+                neon.pixel_surplus(x, starts, chunks, surplus);
+            }
         }
     }
 
     /// What a block's sums are too large by, for these chunks and their weights.
     pub fn channel_surplus(self, chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
         match self {
-            Self::Portable => [0; BLOCK],
+            Self::Portable | Self::PortableBytes => [0; BLOCK],
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => super::avx2::channel_surplus(chunks, weights),
+            Self::Avx2(_) => channel_surplus::<LANES>(chunks, weights),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) | Self::Sdot(..) => {
+                channel_surplus::<{ super::neon::LANES }>(chunks, weights)
+            }
         }
     }
 
@@ -284,5 +337,59 @@ impl Backend {
         out: &mut [[i32; BLOCK]; 4],
     ) {
         dispatch!(self, transform_output(products, stride, bias, out))
+    }
+}
+
+/// The sum of `w * v` over all groups of two steps, `w` being the first one's weights and `v` the
+/// second one's: the surplus of Winograd's inner product.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn channel_surplus<const LANES: usize>(chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
+    let mut surplus = [0i32; BLOCK];
+    let mut weights = weights;
+    for chunk in chunks {
+        let own;
+        (own, weights) = weights.split_at(chunk.steps * LANES * BLOCK);
+        for steps in own.chunks_exact(2 * LANES * BLOCK) {
+            let (first, second) = steps.split_at(LANES * BLOCK);
+            for (i, (w, v)) in first.iter().zip(second).enumerate() {
+                let product = i32::from(*w) * i32::from(*v);
+                surplus[i / LANES] = surplus[i / LANES].wrapping_add(product);
+            }
+        }
+    }
+    surplus
+}
+
+/// A kernel for sums of products of bytes that is known to run here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ByteBackend {
+    Portable,
+    #[cfg(target_arch = "aarch64")]
+    Sdot(Sdot),
+}
+
+impl ByteBackend {
+    /// Input values per group of packed weights: what one dot product of ARM consumes.
+    pub const LANES: usize = 4;
+
+    /// As [`Backend::accumulate`]. Sums on the way may wrap around 32 bits.
+    pub fn accumulate(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        first: Option<&[i32; BLOCK]>,
+        sums: &mut [[i32; BLOCK]],
+    ) {
+        match self {
+            Self::Portable => {
+                portable::accumulate_groups::<_, { Self::LANES }>(
+                    x, starts, chunks, weights, first, sums,
+                );
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Sdot(sdot) => sdot.accumulate(x, starts, chunks, weights, first, sums),
+        }
     }
 }

@@ -21,20 +21,27 @@
 //! - `direct`: by the definition, reading the input in place;
 //! - `winograd`: 3x3 convolutions with 2.25 times fewer multiplications, in exact integers;
 //! - `float`: in real numbers, for the few layers that a model keeps so;
+//! - `bytes`: by the definition, on the input narrowed to bytes, where the processor multiplies
+//!   those fast enough to beat Winograd's arithmetic;
 //!
-//! and both are written over the inner loops of `kernel`: `portable`, the reference, and `avx2`.
-//! `pack` holds the order of the weights, `target` writes the output.
+//! and all are written over the inner loops of `kernel`: `portable`, the reference, `avx2`, `neon`
+//! and `sdot`. `pack` holds the order of the weights, `target` writes the output.
 //!
 //! Invariant: every kernel, every arithmetic and every number of threads gives the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod bytes;
 mod direct;
 mod float;
 mod kernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod params;
 mod portable;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
 mod shape;
 mod target;
 #[cfg(test)]
@@ -44,6 +51,7 @@ mod winograd;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use direct::Direct;
 use float::Float;
 use kernel::{Backend, Quantize, Realize, Requantize};
@@ -73,6 +81,7 @@ pub struct QConv {
 enum Arithmetic {
     Direct(Direct),
     Winograd(Winograd),
+    Bytes(Bytes),
     Float(Float),
 }
 
@@ -136,6 +145,8 @@ pub struct Worker {
     steps: Vec<[i16; BLOCK]>,
     reals: Vec<[f32; BLOCK]>,
     transformed: Vec<i16>,
+    /// Input as bytes.
+    bytes: Vec<i8>,
     products: Vec<[i32; BLOCK]>,
 }
 
@@ -157,7 +168,10 @@ impl QConv {
         let weights = Weights { shape: &shape, values: params.weights };
         let convolved = shape.output_size(input.height, input.width);
         let bias = pack_channels(params.bias, &shape);
-        let arithmetic = if Winograd::suits(&shape, convolved, params.largest_sum()) {
+        let arithmetic = if let Some(byte_backend) = backend.bytes() {
+            let bias = pack_channels(&params.bias_of_steps(), &shape);
+            Arithmetic::Bytes(Bytes::new(&weights, &input, params.x_zero, bias, byte_backend))
+        } else if Winograd::suits(&shape, convolved, params.largest_sum()) {
             Arithmetic::Winograd(Winograd::new(&weights, backend))
         } else {
             Arithmetic::Direct(Direct::new(&weights, &input, &bias, backend))
@@ -295,6 +309,7 @@ impl QConv {
         match self.arithmetic {
             Arithmetic::Direct(_) => "direct",
             Arithmetic::Winograd(_) => "winograd",
+            Arithmetic::Bytes(_) => "bytes",
             Arithmetic::Float(_) => "float",
         }
     }
@@ -334,6 +349,13 @@ impl QConv {
                 let pieces = direct::pieces(layer, threads);
                 pool.run(pieces, &|thread, piece| {
                     direct.run(layer, (piece, pieces), x, target, &mut worker(thread));
+                });
+            }
+            (Arithmetic::Bytes(bytes), Input::Steps(x)) => {
+                params::check_length("input", x.len(), layer.input.len())?;
+                let pieces = direct::pieces(layer, threads);
+                pool.run(pieces, &|thread, piece| {
+                    bytes.run(layer, (piece, pieces), x, target, &mut worker(thread));
                 });
             }
             (Arithmetic::Winograd(winograd), Input::Steps(x)) => {

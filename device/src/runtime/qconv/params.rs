@@ -134,6 +134,17 @@ impl QConvParams<'_> {
         }
     }
 
+    /// The bias for sums of `x * w` instead of `(x - x_zero) * w`. It may wrap around 32 bits, as the
+    /// sums may on their way.
+    pub(super) fn bias_of_steps(&self) -> Vec<i32> {
+        let weights = self.weights.chunks_exact(self.shape.weights_per_output());
+        let with_zeros = |(bias, weights): (&i32, &[i8])| {
+            let zeros = weights.iter().map(|&w| i32::from(self.x_zero) * i32::from(w));
+            zeros.fold(*bias, i32::wrapping_sub)
+        };
+        self.bias.iter().zip(weights).map(with_zeros).collect()
+    }
+
     /// The largest magnitude that any sum can reach.
     pub(super) fn largest_sum(&self) -> i64 {
         self.sums().max().unwrap_or(0)

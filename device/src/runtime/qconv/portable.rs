@@ -15,17 +15,31 @@ pub(super) fn accumulate(
     first: Option<Start<'_>>,
     sums: &mut [[i32; BLOCK]],
 ) {
+    let first = first.map(|first| first.bias);
+    accumulate_groups::<_, LANES>(x, starts, chunks, weights, first, sums);
+}
+
+/// Accumulates with weights `[step][BLOCK][N]`.
+pub(super) fn accumulate_groups<T: Copy + Into<i32>, const N: usize>(
+    x: &[T],
+    starts: &[usize],
+    chunks: &[Chunk],
+    weights: &[T],
+    first: Option<&[i32; BLOCK]>,
+    sums: &mut [[i32; BLOCK]],
+) {
+    let (groups, _) = weights.as_chunks::<N>();
+    let (steps, _) = groups.as_chunks::<BLOCK>();
     for (starts, sums) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)) {
         if let Some(first) = first {
-            sums.fill(*first.bias);
+            sums.fill(*first);
         }
-        let mut weights = weights;
+        let mut steps = steps;
         for chunk in chunks {
-            let (own, rest) = weights.split_at(chunk.steps * LANES * BLOCK);
-            weights = rest;
-            let len = chunk.steps * LANES;
+            let (own, rest) = steps.split_at(chunk.steps);
+            steps = rest;
             for (&start, sum) in starts.iter().zip(sums.iter_mut()) {
-                let values = &x[start + chunk.offset..][..len];
+                let values = &x[start + chunk.offset..][..chunk.steps * N];
                 multiply(values, own, sum);
             }
         }
@@ -33,13 +47,15 @@ pub(super) fn accumulate(
 }
 
 /// Adds the products of a run of values with its weights, sixteen channels at once.
-fn multiply(values: &[i16], weights: &[i16], sums: &mut [i32; BLOCK]) {
-    let (pairs, _) = values.as_chunks::<LANES>();
-    let (steps, _) = weights.as_chunks::<{ LANES * BLOCK }>();
-    for (pair, weights) in pairs.iter().zip(steps) {
-        for (channel, sum) in sums.iter_mut().enumerate() {
-            let weights = &weights[channel * LANES..][..LANES];
-            let products = pair.iter().zip(weights).map(|(&x, &w)| i32::from(x) * i32::from(w));
+fn multiply<T: Copy + Into<i32>, const N: usize>(
+    values: &[T],
+    weights: &[[[T; N]; BLOCK]],
+    sums: &mut [i32; BLOCK],
+) {
+    let (groups, _) = values.as_chunks::<N>();
+    for (group, weights) in groups.iter().zip(weights) {
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            let products = group.iter().zip(weights).map(|(&x, &w)| x.into() * w.into());
             *sum = products.fold(*sum, i32::wrapping_add);
         }
     }

@@ -10,7 +10,7 @@
 //! A max-pool of 2x2 behind the convolution is the largest of a tile's four outputs, because
 //! requantization never exchanges two values.
 
-use super::kernel::{Backend, Chunk, LANES, Start};
+use super::kernel::{Backend, Chunk, Start};
 use super::pack::{BLOCK, Weights};
 use super::shape::ConvShape;
 use super::{Finish, Layer, Target, Worker};
@@ -24,7 +24,7 @@ const TILES: usize = 48;
 /// Bytes of transformed input and of products, each, that a second-level cache should keep.
 const CACHE: usize = 192 * 1024;
 
-/// A 3x3 convolution's transformed weights, `[block][position][step][BLOCK][LANES]`.
+/// A 3x3 convolution's transformed weights, `[block][position][step][BLOCK][lanes]`.
 #[derive(Clone, Debug)]
 pub(super) struct Winograd {
     channels: usize,
@@ -48,6 +48,7 @@ impl Winograd {
     pub fn new(weights: &Weights<'_>, backend: Backend) -> Self {
         let shape = weights.shape;
         let channels = shape.input_channels;
+        let lanes = backend.lanes();
         let block_len = POSITIONS * channels * BLOCK;
         let mut packed = vec![0; shape.output_channels.div_ceil(BLOCK) * block_len];
         for output in 0..shape.output_channels {
@@ -56,15 +57,15 @@ impl Winograd {
                     std::array::from_fn(|kx| i16::from(weights.at(0, output, input, ky, kx)))
                 });
                 let start = output / BLOCK * block_len
-                    + input / LANES * BLOCK * LANES
-                    + output % BLOCK * LANES
-                    + input % LANES;
+                    + input / lanes * BLOCK * lanes
+                    + output % BLOCK * lanes
+                    + input % lanes;
                 for (position, value) in transformed(taps).into_iter().enumerate() {
                     packed[start + position * channels * BLOCK] = value;
                 }
             }
         }
-        let chunk = chunk(channels);
+        let chunk = chunk(channels, backend);
         let start = |block: &[i16]| {
             std::array::from_fn(|position| {
                 let weights = &block[position * channels * BLOCK..][..channels * BLOCK];
@@ -126,7 +127,7 @@ impl Winograd {
         worker.surplus.resize(POSITIONS * count, 0);
         let planes = worker.transformed.chunks_exact(stride.max(1));
         for (values, surplus) in planes.zip(worker.surplus.chunks_exact_mut(count.max(1))) {
-            let chunk = chunk(self.channels);
+            let chunk = chunk(self.channels, layer.backend);
             layer.backend.pixel_surplus(values, &worker.starts, &chunk, surplus);
         }
     }
@@ -169,7 +170,7 @@ impl Winograd {
     ) {
         let position_len = self.channels * BLOCK;
         let stride = count * self.channels;
-        let chunk = chunk(self.channels);
+        let chunk = chunk(self.channels, layer.backend);
         for position in 0..POSITIONS {
             let values = &worker.transformed[position * stride..][..stride];
             let surplus = &worker.surplus[position * count..][..count];
@@ -189,8 +190,8 @@ impl Winograd {
 }
 
 /// All channels of a tile's position.
-fn chunk(channels: usize) -> [Chunk; 1] {
-    [Chunk { offset: 0, steps: channels / LANES }]
+fn chunk(channels: usize, backend: Backend) -> [Chunk; 1] {
+    [Chunk { offset: 0, steps: channels / backend.lanes() }]
 }
 
 /// Tiles of a layer.
