@@ -80,10 +80,36 @@ pub struct Features {
 /// Working memory, reused from run to run.
 #[derive(Debug)]
 struct Memory {
-    steps: Vec<Vec<i16>>,
-    reals: Vec<Vec<f32>>,
+    steps: Vec<Slot<i16>>,
+    reals: Vec<Slot<f32>>,
     workers: Vec<Mutex<Worker>>,
     pool: Pool,
+}
+
+/// Memory for one output at a time, from a cache line's start on: pixels are written in whole
+/// lines.
+#[derive(Debug, Default)]
+struct Slot<T> {
+    values: Vec<T>,
+    start: usize,
+}
+
+impl<T: Copy + Default> Slot<T> {
+    const LINE: usize = 64;
+
+    fn new(len: usize) -> Self {
+        let values = vec![T::default(); len + Self::LINE / size_of::<T>()];
+        let start = values.as_ptr().align_offset(Self::LINE).min(Self::LINE / size_of::<T>());
+        Self { values, start }
+    }
+
+    fn get(&self, len: usize) -> &[T] {
+        &self.values[self.start..][..len]
+    }
+
+    fn get_mut(&mut self, len: usize) -> &mut [T] {
+        &mut self.values[self.start..][..len]
+    }
 }
 
 /// Where each step's outputs lie in memory.
@@ -182,8 +208,8 @@ impl Program {
             last(&|step| step.reads_reals_of(id), id, !in_steps)
         });
         let memory = Memory {
-            steps: step_sizes.into_iter().map(|size| vec![0; size]).collect(),
-            reals: real_sizes.into_iter().map(|size| vec![0.0; size]).collect(),
+            steps: step_sizes.into_iter().map(Slot::new).collect(),
+            reals: real_sizes.into_iter().map(Slot::new).collect(),
             workers: (0..pool.threads()).map(|_| Mutex::default()).collect(),
             pool,
         };
@@ -235,12 +261,12 @@ impl Program {
         id: Id,
         picture: &[f32],
         memory: &mut Memory,
-        steps: Option<&mut Vec<i16>>,
-        reals: Option<&mut Vec<f32>>,
+        steps: Option<&mut Slot<i16>>,
+        reals: Option<&mut Slot<f32>>,
     ) -> Result<(), ProgramError> {
         let step = &self.steps[id];
-        let steps = steps.zip(step.steps_len()).map(|(slot, len)| &mut slot[..len]);
-        let reals = reals.zip(step.reals_len()).map(|(slot, len)| &mut slot[..len]);
+        let steps = steps.zip(step.steps_len()).map(|(slot, len)| slot.get_mut(len));
+        let reals = reals.zip(step.reals_len()).map(|(slot, len)| slot.get_mut(len));
         let Memory { steps: all_steps, reals: all_reals, workers, pool } = memory;
         match step {
             Step::Picture(canvas) => {
@@ -281,14 +307,14 @@ impl Program {
         Ok(())
     }
 
-    fn steps_of<'a>(&self, memory: &'a [Vec<i16>], id: Id) -> &'a [i16] {
+    fn steps_of<'a>(&self, memory: &'a [Slot<i16>], id: Id) -> &'a [i16] {
         let slot = self.slots.steps[id].zip(self.steps[id].steps_len());
-        slot.map_or(&[], |(slot, len)| &memory[slot][..len])
+        slot.map_or(&[], |(slot, len)| memory[slot].get(len))
     }
 
-    fn reals_of<'a>(&self, memory: &'a [Vec<f32>], id: Id) -> &'a [f32] {
+    fn reals_of<'a>(&self, memory: &'a [Slot<f32>], id: Id) -> &'a [f32] {
         let slot = self.slots.reals[id].zip(self.steps[id].reals_len());
-        slot.map_or(&[], |(slot, len)| &memory[slot][..len])
+        slot.map_or(&[], |(slot, len)| memory[slot].get(len))
     }
 
     /// Writes the captured layer channel by channel.

@@ -7,11 +7,15 @@ use std::ops::Range;
 
 use super::kernel::{Backend, Chunk, Start, Sums};
 use super::pack::{BLOCK, Weights, group_blocks};
-use super::shape::{Canvas, ConvShape};
-use super::{Finish, Layer, Target, Worker};
+use super::shape::{Canvas, ConvShape, places};
+use super::{Constants, Finish, Layer, Target, Worker};
 
-/// Output pixels whose sums are kept while one block's weights are read.
-const BAND: usize = 192;
+/// Least and most output pixels whose sums are kept while one block's weights are read.
+const BAND: Range<usize> = 48..192;
+
+/// Bytes of output that a second-level cache should keep until all channels of its pixels are
+/// written.
+const OUTPUT: usize = 128 * 1024;
 
 /// Values whose weights fit in a first-level cache beside them: 16 KiB.
 const VALUES: usize = 512;
@@ -131,15 +135,15 @@ pub(super) fn begin(
     let range = first..(first + each).min(pixels);
     worker.sums.resize(range.len(), [0; BLOCK]);
     worker.starts.clear();
-    worker.starts.extend(range.clone().map(|pixel| start(layer, pixel)));
+    let starts = places(range.clone(), layer.output.width).map(|place| start(layer, place));
+    worker.starts.extend(starts);
     target.place_pixels(layer, range, worker);
     let blocks = layer.constants.len().div_ceil(segments);
     (segment * blocks).min(layer.constants.len())..layer.constants.len().min((segment + 1) * blocks)
 }
 
 /// Where an output pixel's first input value lies.
-fn start(layer: &Layer, pixel: usize) -> usize {
-    let (row, column) = (pixel / layer.output.width, pixel % layer.output.width);
+fn start(layer: &Layer, [row, column]: [usize; 2]) -> usize {
     let [top, left, ..] = layer.shape.padding;
     let input = &layer.input;
     (row * layer.shape.stride + input.border - top) * input.row_len()
@@ -167,7 +171,10 @@ fn less_surplus(
 
 /// Parts of the output's pixels.
 fn bands(layer: &Layer) -> usize {
-    layer.output.pixels().div_ceil(BAND)
+    let real = matches!(layer.constants.first(), Some(Constants { finish: Finish::Reals(_), .. }));
+    let value = size_of::<i16>() + if real { 2 * size_of::<f32>() } else { 0 };
+    let most = OUTPUT / (layer.output.channels * value).max(1);
+    layer.output.pixels().div_ceil(most.clamp(BAND.start, BAND.end))
 }
 
 /// Parts of the output's channels: one where the bands alone keep every thread busy to the end.

@@ -1,5 +1,7 @@
 //! The shape of a convolution, and how activations lie in memory.
 
+use std::ops::Range;
+
 /// The fixed part of a 2-D convolution: batch 1, one stride for both axes, no dilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
@@ -57,6 +59,21 @@ impl ConvShape {
     pub(super) fn group_outputs(&self) -> usize {
         self.output_channels / self.groups
     }
+}
+
+/// Row and column of some pixels of a picture, numbered row by row.
+pub(super) fn places(pixels: Range<usize>, width: usize) -> impl Iterator<Item = [usize; 2]> {
+    let width = width.max(1);
+    let (mut row, mut column) = (pixels.start / width, pixels.start % width);
+    // Counting on is cheaper than dividing for every pixel.
+    pixels.map(move |_| {
+        let place = [row, column];
+        column += 1;
+        if column == width {
+            (row, column) = (row + 1, 0);
+        }
+        place
+    })
 }
 
 /// How an activation lies in memory: rows, pixels, channels innermost, each value an `i16` that

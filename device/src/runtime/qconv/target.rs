@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::kernel::Quantize;
 use super::pack::BLOCK;
+use super::shape::places;
 use super::{Layer, Worker};
 
 /// The outputs of a convolution and the other operand of its sum.
@@ -33,18 +34,16 @@ pub(super) struct Place {
 impl Target<'_> {
     /// Notes where the given output pixels lie.
     pub fn place_pixels(&self, layer: &Layer, pixels: Range<usize>, worker: &mut Worker) {
-        let width = layer.output.width;
-        place(layer, pixels.map(|pixel| [pixel / width, pixel % width]), worker);
+        place(layer, places(pixels, layer.output.width), worker);
     }
 
     /// Notes where the four output pixels of each given 2x2 tile lie.
     pub fn place_tiles(&self, layer: &Layer, tiles: Range<usize>, worker: &mut Worker) {
-        let across = layer.output.width / 2;
-        let places = tiles.flat_map(|tile| {
-            let (row, column) = (2 * (tile / across), 2 * (tile % across));
+        let corners = places(tiles, layer.output.width / 2).flat_map(|[row, column]| {
+            let (row, column) = (2 * row, 2 * column);
             [[row, column], [row, column + 1], [row + 1, column], [row + 1, column + 1]]
         });
-        place(layer, places, worker);
+        place(layer, corners, worker);
     }
 
     /// Fills `worker.reals` with what is added to a block's output, one for each place noted.
