@@ -5,8 +5,10 @@ use std::process::Command;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use models::bundle::Precision;
 
+use super::quantize::QuantizationArgs;
 use super::trained::TrainedArgs;
 use crate::evaluate::evaluate;
 use crate::evaluate::prediction::read_run;
@@ -23,9 +25,8 @@ pub struct ExportArgs {
     /// Numbers the network computes with on the board.
     #[arg(long, value_enum, default_value_t = PrecisionName::Int8)]
     precision: PrecisionName,
-    /// Most training images that activation ranges are chosen on.
-    #[arg(long, default_value_t = 96)]
-    calibration_images: usize,
+    #[command(flatten)]
+    quantization: QuantizationArgs,
     /// The data set in words, for the card.
     #[arg(
         long,
@@ -48,10 +49,12 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
     if args.out.exists() {
         bail!("{} exists: remove it or choose another --out", args.out.display());
     }
+    let quantization = args.quantization.settings()?;
     let trained = args.trained.load()?;
     let predictions = read_run(&args.trained.run, Some(trained.folds.k()))?;
     let evaluation = evaluate(&predictions, Some((&trained.manifest, &trained.folds)))?;
     let training = trained.training(args.trained.fold);
+    let bar = ProgressBar::new(0);
     let source = Source {
         plan: &trained.plan,
         fold: args.trained.fold,
@@ -63,12 +66,15 @@ pub fn run(args: ExportArgs) -> anyhow::Result<()> {
             PrecisionName::Int8 => Precision::Int8,
             PrecisionName::Float32 => Precision::Float32,
         },
-        calibration_images: args.calibration_images,
+        calibration_images: args.quantization.calibration_images,
+        quantization,
+        progress: &bar,
         name: args.out.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         dataset: args.dataset,
         revision: revision(),
     };
     let digest = assemble(&source, &args.out)?;
+    bar.finish_and_clear();
     println!("{} is a bundle with digest {digest}; its self-test passes.", args.out.display());
     Ok(())
 }

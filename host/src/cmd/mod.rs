@@ -5,6 +5,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod export;
 pub mod phantom;
+pub mod quantize;
 pub mod train;
 pub mod verify;
 

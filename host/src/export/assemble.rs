@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 
+use indicatif::ProgressBar;
 use models::bundle::{
     Attribution, Bundle, BundleError, CamLayer, Card, Decision, Expected, FORMAT, InputRule, Parts,
     Precision, Provenance, Quantization, Results,
@@ -16,7 +17,7 @@ use super::head::{HeadExportError, head_from_network, outliers_from_images};
 use super::verify::{self, VerifyError};
 use crate::evaluate::Evaluation;
 use crate::phantom::{PhantomSpec, render};
-use crate::quantize::Ranges;
+use crate::quantize::quantizer::{Settings, quantize};
 use crate::train::fit::at_positions;
 use crate::train::network::{Network, NetworkError};
 use crate::train::run::{Plan, Regime};
@@ -46,6 +47,10 @@ pub struct Source<'a> {
     pub precision: Precision,
     /// Most calibration images.
     pub calibration_images: usize,
+    /// How int8 is reached.
+    pub quantization: Settings,
+    /// Where its progress is shown.
+    pub progress: &'a ProgressBar,
     /// Name of the bundle.
     pub name: String,
     /// The data set in words, with its attribution.
@@ -83,15 +88,19 @@ pub enum AssembleError {
 /// When a part cannot be made, or the device does not accept the result.
 pub fn assemble(source: &Source<'_>, dir: &Path) -> Result<String, AssembleError> {
     let calibration = spread(source.training, source.calibration_images);
-    let ranges = (source.precision == Precision::Int8).then(|| {
-        Ranges::observe(source.network, &at_positions(&source.samples.inputs, &calibration))
-    });
-    let model = model_from_network(source.network, ranges.as_ref())?;
+    let quantized = match source.precision {
+        Precision::Int8 => {
+            let images = at_positions(&source.samples.inputs, &calibration);
+            Some(quantize(source.network, &images, &source.quantization, source.progress)?)
+        }
+        _ => None,
+    };
+    let model = model_from_network(source.network, quantized.as_ref())?;
     let head = head_from_network(source.network)?;
     let classes: Vec<Class> = source.training.iter().map(|&i| source.samples.classes[i]).collect();
     let images = at_positions(&source.samples.inputs, source.training);
     let (outliers, largest) = outliers_from_images(source.network, &images, &classes)?;
-    let card = card(source, largest, ranges.is_some().then_some(calibration.len()));
+    let card = card(source, largest, quantized.is_some().then_some(calibration.len()));
     let golden_input = golden_input()?;
     // The device itself says what the golden case gives, so a first version goes without.
     let mut expected =
@@ -112,7 +121,7 @@ pub fn assemble(source: &Source<'_>, dir: &Path) -> Result<String, AssembleError
 }
 
 /// At most `count` positions, evenly spread over all.
-fn spread(positions: &[usize], count: usize) -> Vec<usize> {
+pub fn spread(positions: &[usize], count: usize) -> Vec<usize> {
     let step = (positions.len() as f64 / count.max(1) as f64).max(1.0);
     let picks = (positions.len() as f64 / step) as usize;
     (0..picks).map(|i| positions[(i as f64 * step) as usize]).collect()
@@ -145,10 +154,11 @@ fn card(source: &Source<'_>, largest_distance: f64, calibrated_on: Option<usize>
         input: InputRule::default(),
         cam: CamLayer { layer: architecture.cam_layer().into(), shape: architecture.cam_shape },
         quantization: calibrated_on.map(|calibration_images| Quantization {
-            scheme: "QLinearConv: symmetric i8 weights per output channel, asymmetric i8 \
-                     activations per tensor, i32 bias; residual sums and the head in float"
+            scheme: "symmetric i8 weights per output channel, asymmetric i8 activations per \
+                     tensor, i32 bias; residual streams, what is summed or captured, and the head \
+                     in float"
                 .into(),
-            calibration: "smallest and largest value (MinMax), training folds only".into(),
+            calibration: format!("{}; training folds only", source.quantization),
             calibration_images,
         }),
         decision: Decision {
