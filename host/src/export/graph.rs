@@ -190,13 +190,13 @@ impl Writer<'_> {
             TensorProto::bytes(&weight, &weight_dims(conv), &layer.weight),
             TensorProto::bytes(&weight_zero, &[], &[0]),
         ]);
-        let [x_scale, x_zero] = self.affine_names(&input, x);
         if let Some(y) = self.steps_alone(end) {
             let weight_scale = format!("{name}.weight_scale");
             self.graph.initializer.extend([
                 TensorProto::floats(&weight_scale, &[conv.outputs], &layer.scales),
                 TensorProto::ints(&bias, &[conv.outputs], &layer.bias),
             ]);
+            let [x_scale, x_zero] = self.affine_names(&input, x);
             let [y_scale, y_zero] = self.affine_names(&name, y);
             let operands = [
                 &input,
@@ -220,6 +220,8 @@ impl Writer<'_> {
             TensorProto::ints(&bias, &[1, conv.outputs, 1, 1], &layer.bias),
         ]);
         let part = |what: &str| format!("{name}_{what}");
+        let x_zero = format!("{name}.input_zero");
+        self.graph.initializer.push(TensorProto::bytes(&x_zero, &[], &[x.zero]));
         let (sums, biased, floats, out) =
             (part("acc"), part("biased"), part("floats"), part("out"));
         self.push("ConvInteger", &[&input, &weight, &x_zero, &weight_zero], &sums, window(conv));

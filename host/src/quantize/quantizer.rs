@@ -96,7 +96,9 @@ pub fn quantize(
             nodes.into_iter().map(|at| (at, Histogram::new(extremes.of(at)))).collect()
         }
     };
-    let observed = observations(network, &equalized, &all, histograms, images, &|| progress.inc(1));
+    let measured = if settings.second_order || settings.correct_biases { &all[..] } else { &[] };
+    let observed =
+        observations(network, &equalized, measured, histograms, images, &|| progress.inc(1));
     let affine = |at: usize| match observed.histograms.get(&at) {
         Some(histogram) => Affine::covering(histogram.range(settings.ranges)),
         None => Affine::covering(extremes.of(at)),
