@@ -81,12 +81,16 @@ impl Scanner {
         Self::load_with(dir, EngineOptions::default())
     }
 
-    /// Verifies a bundle and loads its network.
+    /// Verifies a bundle and loads its network; the bundle does not keep the model's bytes, which
+    /// the loaded network replaces.
     ///
     /// # Errors
     /// When a byte of the bundle differs or the network does not load.
     pub fn load_with(dir: &Path, options: EngineOptions) -> Result<Self, ScannerError> {
-        Self::new(Bundle::load(dir)?, options)
+        let mut bundle = Bundle::load(dir)?;
+        let model = std::mem::take(&mut bundle.model);
+        let engine = Engine::load(model, bundle.head.hidden_layers(), options)?;
+        Ok(Self { bundle, engine })
     }
 
     /// Loads the network of a bundle in memory.

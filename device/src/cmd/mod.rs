@@ -1,6 +1,7 @@
 //! One file per subcommand: command-line parsing and printing, nothing else.
 
 pub mod bench;
+pub mod engine;
 pub mod info;
 pub mod scan;
 pub mod selftest;

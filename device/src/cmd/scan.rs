@@ -12,6 +12,7 @@ use models::cam;
 use models::radiograph::Radiograph;
 
 use super::bundle_dirs;
+use super::engine::EngineArgs;
 use crate::decode::{DecodeError, radiograph_from_bytes};
 use crate::overlay::{overlay_on_picture, picture_from_scan};
 use crate::page::{self, ModelCard, Origin, PageEntry, Picture};
@@ -26,6 +27,8 @@ pub struct ScanArgs {
     /// Bundle, or folder of bundles; may be given several times [default: models/zoo].
     #[arg(long, value_name = "DIR")]
     bundle: Vec<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Print one JSON object a line instead of a table.
     #[arg(long)]
     json: bool,
@@ -42,10 +45,12 @@ pub struct ScanArgs {
 /// # Errors
 /// When a bundle is unusable or results cannot be written; an unusable picture is a result.
 pub fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
-    let scanners = bundle_dirs(&args.bundle)?
-        .iter()
-        .map(|dir| Scanner::load(dir).with_context(|| format!("bundle {}", dir.display())))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let load = |dir: &PathBuf| {
+        let scanner = Scanner::load_with(dir, args.engine.options());
+        scanner.with_context(|| format!("bundle {}", dir.display()))
+    };
+    let scanners =
+        bundle_dirs(&args.bundle)?.iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
     let files = files(&args.images);
     if let Some(out) = &args.out {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;

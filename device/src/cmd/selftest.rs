@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::bundle_dirs;
+use super::engine::EngineArgs;
 use crate::scanner::Scanner;
 
 /// Run every bundle's golden case on this machine.
@@ -13,6 +14,8 @@ pub struct SelftestArgs {
     /// Bundle, or folder of bundles [default: models/zoo].
     #[arg(long, value_name = "DIR")]
     bundle: Vec<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Runs `device selftest`.
@@ -21,7 +24,7 @@ pub struct SelftestArgs {
 /// When a bundle is damaged or computes something else here.
 pub fn run(args: SelftestArgs) -> anyhow::Result<()> {
     for dir in bundle_dirs(&args.bundle)? {
-        let scanner = Scanner::load(&dir)?;
+        let scanner = Scanner::load_with(&dir, args.engine.options())?;
         scanner.self_test()?;
         println!("{}: the golden case is reproduced", scanner.bundle().card.name);
     }

@@ -142,11 +142,14 @@ impl Engine {
     /// # Errors
     /// When the model cannot be fused or tract does not accept it, or its outputs are others.
     pub fn load(
-        model: &[u8],
+        model: impl AsRef<[u8]>,
         hidden_layers: usize,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let model = ModelProto::decode(model)?;
+        let decoded = ModelProto::decode(model.as_ref())?;
+        // Bytes given away are freed before the weights are packed.
+        drop(model);
+        let model = decoded;
         let outputs = model.graph.as_ref().map_or(0, |graph| graph.output.len());
         if outputs != 2 + hidden_layers {
             return Err(EngineError::Outputs);

@@ -252,6 +252,7 @@ impl Program {
             }
             written?;
         }
+        Worker::level(&memory.workers);
         self.read_features(&memory, features);
         Ok(())
     }

@@ -393,13 +393,25 @@ fn multiply_reals(
     floor: f32,
     out: &mut [[f32; BLOCK]],
 ) {
+    let reach = chunks.iter().map(|c| c.offset + c.steps).max().unwrap_or(0);
+    assert!(reach <= x.len());
+    assert_eq!(weights.len(), chunks.iter().map(|c| c.steps).sum::<usize>() * BLOCK);
     for (starts, out) in starts.chunks(TILE).zip(out.chunks_mut(TILE)) {
-        by_tile!(starts.len(), tile_of_reals(x, starts, chunks, weights, bias, floor, out));
+        assert!(starts.iter().all(|start| *start <= x.len() - reach));
+        // SAFETY: the assertions are what `tile_of_reals` asks for.
+        unsafe {
+            by_tile!(starts.len(), tile_of_reals(x, starts, chunks, weights, bias, floor, out));
+        }
     }
 }
 
+/// The sums of `P` pixels in real numbers.
+///
+/// # Safety
+/// Every start plus every chunk's end is within `x`, and `weights` holds `BLOCK` values for every
+/// step of the chunks.
 #[target_feature(enable = "avx2")]
-fn tile_of_reals<const P: usize>(
+unsafe fn tile_of_reals<const P: usize>(
     x: &[f32],
     starts: &[usize],
     chunks: &[Chunk],
@@ -408,19 +420,24 @@ fn tile_of_reals<const P: usize>(
     floor: f32,
     out: &mut [[f32; BLOCK]],
 ) {
+    let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
     let mut totals = [load_reals(bias); P];
-    let (mut weights, _) = weights.as_chunks::<BLOCK>();
+    let mut weights = weights.as_ptr();
     for chunk in chunks {
-        let own;
-        (own, weights) = weights.split_at(chunk.steps);
-        let rows: [&[f32]; P] =
-            std::array::from_fn(|p| &x[starts[p] + chunk.offset..][..chunk.steps]);
-        for (step, weights) in own.iter().enumerate() {
-            let weights = load_reals(weights);
+        // SAFETY: the chunk lies within `x` for every pixel, by the caller's promise.
+        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
+        for step in 0..chunk.steps {
+            // SAFETY: over all chunks this reads sixteen weights for each step, which the caller
+            // promises; as loads of unaligned vectors.
+            let two = unsafe {
+                let two = [_mm256_loadu_ps(weights), _mm256_loadu_ps(weights.add(8))];
+                weights = weights.add(BLOCK);
+                two
+            };
             for (totals, row) in totals.iter_mut().zip(rows) {
-                // SAFETY: each row is as long as the chunk has steps.
-                let value = _mm256_set1_ps(unsafe { *row.get_unchecked(step) });
-                for (total, weights) in totals.iter_mut().zip(weights) {
+                // SAFETY: the value lies before the chunk's end.
+                let value = _mm256_set1_ps(unsafe { *row.add(step) });
+                for (total, weights) in totals.iter_mut().zip(two) {
                     *total = _mm256_add_ps(*total, _mm256_mul_ps(value, weights));
                 }
             }

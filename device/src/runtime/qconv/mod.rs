@@ -49,7 +49,7 @@ mod tests;
 mod winograd;
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use direct::Direct;
@@ -148,6 +148,24 @@ pub struct Worker {
     /// Input as bytes.
     bytes: Vec<i8>,
     products: Vec<[i32; BLOCK]>,
+}
+
+impl Worker {
+    /// Gives all workers the memory that any of them has needed. Which worker does which piece
+    /// differs from run to run; behind this, no run needs more.
+    pub fn level(workers: &[Mutex<Self>]) {
+        macro_rules! level {
+            ($($field:ident),*) => {$(
+                let most = workers.iter().map(|w| lock(w).$field.capacity()).max().unwrap_or(0);
+                for worker in workers {
+                    let memory = &mut lock(worker).$field;
+                    // Exactly: memory that grows a little more than asked would outgrow the others in turn.
+                    memory.reserve_exact(most.saturating_sub(memory.len()));
+                }
+            )*};
+        }
+        level!(starts, places, surplus, sums, steps, reals, transformed, products, bytes);
+    }
 }
 
 impl QConv {
@@ -341,8 +359,7 @@ impl QConv {
         let reals = outputs.reals.map(Shared::new);
         let target = &Target { steps, reals, skip, quantize: self.quantize };
         let threads = pool.threads();
-        // Only one thread uses a worker, and what a panic leaves in it is overwritten.
-        let worker = |thread: usize| workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        let worker = |thread: usize| lock(&workers[thread]);
         match (&self.arithmetic, x) {
             (Arithmetic::Direct(direct), Input::Steps(x)) => {
                 params::check_length("input", x.len(), layer.input.len())?;
@@ -390,6 +407,11 @@ impl QConv {
         check("the output in real numbers", given, self.gives_reals(), reals)?;
         check("the operand of the sum", skip.map(<[f32]>::len), self.adds, reals)
     }
+}
+
+/// What a panic leaves in a worker is overwritten by the next piece of work.
+fn lock(worker: &Mutex<Worker>) -> MutexGuard<'_, Worker> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Layer {
