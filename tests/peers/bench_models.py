@@ -72,7 +72,7 @@ def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.output[0] in done:
             continue
         operands = [renamed.get(name, name) for name in node.input]
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type == "QuantizeLinear":
             renamed[node.output[0]] = operands[0]
         elif node.op_type == "QLinearConv":
             made, values = rounded_convolution(node, operands[0], constants)
@@ -92,7 +92,6 @@ def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
             kept += [c for c in graph.initializer if c.name in operands]
         else:
             raise SystemExit(f"{node.op_type}: this benchmark does not know its float form")
-    restore_output_names(graph, nodes, renamed)
     floats = helper.make_graph(nodes, graph.name, graph.input, graph.output, kept)
     return helper.make_model(floats, opset_imports=model.opset_import, ir_version=model.ir_version)
 
@@ -161,14 +160,6 @@ def convolution(
     conv = helper.make_node("Conv", [x, values[0].name, values[1].name], [output], output)
     conv.attribute.extend(node.attribute)
     return [conv], values
-
-
-def restore_output_names(graph: onnx.GraphProto, nodes: list, renamed: dict[str, str]) -> None:
-    """Gives a tensor that a removed `DequantizeLinear` handed out its own name again."""
-    own = {renamed[o.name]: o.name for o in graph.output if o.name in renamed}
-    for node in nodes:
-        node.input[:] = [own.get(name, name) for name in node.input]
-        node.output[:] = [own.get(name, name) for name in node.output]
 
 
 if __name__ == "__main__":
