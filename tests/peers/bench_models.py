@@ -25,8 +25,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-# Operators that compute the same on floats as on steps of one scale.
-UNCHANGED = {"Add", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"}
+# Operators of floats, or that compute the same on floats as on steps of one scale.
+UNCHANGED = {"Add", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"}
 
 
 def main() -> None:
@@ -63,19 +63,27 @@ class Pictures(CalibrationDataReader):
 
 
 def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float network from one whose convolutions are `QLinearConv`."""
+    """A float network from one whose convolutions are `QLinearConv`, `ConvInteger` or `Conv`."""
     graph = model.graph
     constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
     renamed: dict[str, str] = {}
-    nodes, kept = [], []
+    nodes, kept, done = [], [], set()
     for node in graph.node:
+        if node.output[0] in done:
+            continue
         operands = [renamed.get(name, name) for name in node.input]
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type == "QuantizeLinear":
             renamed[node.output[0]] = operands[0]
         elif node.op_type == "QLinearConv":
-            made, values = convolution(node, operands, constants)
+            made, values = rounded_convolution(node, operands[0], constants)
             nodes += made
             kept += values
+        elif node.op_type == "ConvInteger":
+            parts = scaled_sum(node, graph)
+            made, values = exact_convolution(parts, operands[0], graph, constants)
+            nodes += made
+            kept += values
+            done.update(part.output[0] for part in parts)
         elif node.op_type in UNCHANGED:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -84,38 +92,74 @@ def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
             kept += [c for c in graph.initializer if c.name in operands]
         else:
             raise SystemExit(f"{node.op_type}: this benchmark does not know its float form")
-    restore_output_names(graph, nodes, renamed)
     floats = helper.make_graph(nodes, graph.name, graph.input, graph.output, kept)
     return helper.make_model(floats, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def convolution(node: onnx.NodeProto, operands: list[str], constants: dict) -> tuple[list, list]:
-    """`Conv`, and `Relu` where the output's steps begin at zero, with its constants."""
-    x_scale, weight, scale, zero = (constants[node.input[i]] for i in (1, 3, 4, 7))
-    if constants[node.input[5]].any():
-        raise SystemExit(f"{node.name}: its weights are not symmetric")
-    scale = scale.astype(numpy.float64).reshape(-1, 1, 1, 1)
-    weight = (weight * scale).astype(numpy.float32)
-    bias = constants[node.input[8]] * scale.reshape(-1) * float(x_scale)
+def rounded_convolution(node: onnx.NodeProto, x: str, constants: dict) -> tuple[list, list]:
+    """`Conv` of a `QLinearConv`, and `Relu` where its steps begin at zero, with its constants."""
+    x_scale, scale, zero, bias = (constants[node.input[i]] for i in (1, 4, 7, 8))
+    scale = scale.astype(numpy.float64).reshape(-1)
     output = node.output[0]
-    values = [
-        numpy_helper.from_array(weight, f"{output}.weight"),
-        numpy_helper.from_array(bias.astype(numpy.float32), f"{output}.bias"),
-    ]
     rectified = zero == numpy.iinfo(zero.dtype).min
     raw = f"{output}_raw" if rectified else output
-    conv = helper.make_node("Conv", [operands[0], values[0].name, values[1].name], [raw], raw)
-    conv.attribute.extend(node.attribute)
+    weight = scaled_weight(node, 3, scale, constants)
+    made, values = convolution(node, x, weight, bias * scale * float(x_scale), raw)
     relu = [helper.make_node("Relu", [raw], [output], output)] if rectified else []
-    return [conv, *relu], values
+    return [*made, *relu], values
 
 
-def restore_output_names(graph: onnx.GraphProto, nodes: list, renamed: dict[str, str]) -> None:
-    """Gives a tensor that a removed `DequantizeLinear` handed out its own name again."""
-    own = {renamed[o.name]: o.name for o in graph.output if o.name in renamed}
-    for node in nodes:
-        node.input[:] = [own.get(name, name) for name in node.input]
-        node.output[:] = [own.get(name, name) for name in node.output]
+def exact_convolution(
+    parts: list, x: str, graph: onnx.GraphProto, constants: dict
+) -> tuple[list, list]:
+    """`Conv` of the parts of a scaled sum, with its constants."""
+    node, add, _, mul = parts
+    scale = constants[mul.input[1]].astype(numpy.float64).reshape(-1)
+    bias = constants[add.input[1]].reshape(-1)
+    x_scale = step_scale(node.input[0], graph, constants)
+    weight = scaled_weight(node, 1, scale / x_scale, constants)
+    return convolution(node, x, weight, bias * scale, mul.output[0])
+
+
+def scaled_sum(node: onnx.NodeProto, graph: onnx.GraphProto) -> list:
+    """A `ConvInteger` and the nodes behind it that add its bias and scale its sums to floats."""
+    parts = [node]
+    for op_type in ("Add", "Cast", "Mul"):
+        readers = [reader for reader in graph.node if parts[-1].output[0] in reader.input]
+        if [reader.op_type for reader in readers] != [op_type]:
+            raise SystemExit(f"{parts[-1].name}: not read by one {op_type} alone")
+        parts += readers
+    return parts
+
+
+def step_scale(name: str, graph: onnx.GraphProto, constants: dict) -> float:
+    """What one step of an int8 tensor is worth."""
+    maker = next(node for node in graph.node if name in node.output)
+    if maker.op_type == "MaxPool":
+        return step_scale(maker.input[0], graph, constants)
+    return float(constants[maker.input[{"QuantizeLinear": 1, "QLinearConv": 6}[maker.op_type]]])
+
+
+def scaled_weight(
+    node: onnx.NodeProto, index: int, scale: numpy.ndarray, constants: dict
+) -> numpy.ndarray:
+    """Weights that are the operand at `index`, two before their zero point; scaled by channel."""
+    if constants[node.input[index + 2]].any():
+        raise SystemExit(f"{node.name}: its weights are not symmetric")
+    return constants[node.input[index]] * scale.reshape(-1, 1, 1, 1)
+
+
+def convolution(
+    node: onnx.NodeProto, x: str, weight: numpy.ndarray, bias: numpy.ndarray, output: str
+) -> tuple[list, list]:
+    """`Conv` with the window of `node`, with its constants."""
+    values = [
+        numpy_helper.from_array(weight.astype(numpy.float32), f"{output}.weight"),
+        numpy_helper.from_array(bias.astype(numpy.float32), f"{output}.bias"),
+    ]
+    conv = helper.make_node("Conv", [x, values[0].name, values[1].name], [output], output)
+    conv.attribute.extend(node.attribute)
+    return [conv], values
 
 
 if __name__ == "__main__":
