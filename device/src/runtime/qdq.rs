@@ -1,7 +1,10 @@
 //! An int8 graph in float arithmetic: every `QLinearConv` becomes `DequantizeLinear`, `Conv`,
-//! `QuantizeLinear`, the form that tract runs in float.
+//! `QuantizeLinear`, the form that tract runs in float, and every `ConvInteger` a `Conv` of whole
+//! numbers.
 //!
 //! Slower, and equal to the integer arithmetic up to rare single steps: an independent check.
+
+use std::collections::HashSet;
 
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto};
@@ -16,11 +19,19 @@ pub fn in_floats(mut model: ModelProto) -> Result<ModelProto, GraphError> {
     let Some(graph) = model.graph.as_mut() else { return Ok(model) };
     let mut constants = Constants::take(graph);
     let mut added = Vec::new();
-    for node in std::mem::take(&mut graph.node) {
-        if node.op_type == "QLinearConv" {
-            graph.node.extend(rewritten(&node, &mut constants, &mut added)?);
-        } else {
-            graph.node.push(node);
+    let mut sums = HashSet::new();
+    for mut node in std::mem::take(&mut graph.node) {
+        match node.op_type.as_str() {
+            "QLinearConv" => graph.node.extend(rewritten(&node, &mut constants, &mut added)?),
+            "ConvInteger" => {
+                sums.insert(node.result()?.to_string());
+                graph.node.extend(in_whole_numbers(&node, &mut constants, &mut added)?);
+            }
+            "Add" if sums.contains(node.operand(0)?) => {
+                node.input[1] = float_bias(&node, &constants, &mut added)?;
+                graph.node.push(node);
+            }
+            _ => graph.node.push(node),
         }
     }
     graph.initializer = constants.into_rest().chain(added).collect();
@@ -77,6 +88,41 @@ fn rewritten(
             vec![],
         ),
     ])
+}
+
+/// The two nodes that stand for a `ConvInteger`: the same whole numbers, as floats.
+fn in_whole_numbers(
+    node: &NodeProto,
+    constants: &mut Constants,
+    added: &mut Vec<TensorProto>,
+) -> Result<[NodeProto; 2], GraphError> {
+    let name = node.result()?;
+    let part = |suffix: &str| format!("{name}.{suffix}");
+    let weights: Vec<f32> =
+        constants.steps(node.operand(1)?)?.iter().map(|step| f32::from(*step)).collect();
+    let dims = constants.dims(node.operand(1)?)?;
+    constants.remove(node.operand(1)?)?;
+    added.push(floats(part("weight"), &dims, &weights));
+    added.push(floats(part("one"), &[], &[1.0]));
+    let x = vec![node.operand(0)?.into(), part("one"), node.operand(2)?.into()];
+    let operands = vec![part("x"), part("weight")];
+    Ok([
+        made("DequantizeLinear", x, &part("x"), vec![]),
+        made("Conv", operands, name, node.attribute.clone()),
+    ])
+}
+
+/// Adds the bias of a `ConvInteger` as floats; returns its name.
+fn float_bias(
+    node: &NodeProto,
+    constants: &Constants,
+    added: &mut Vec<TensorProto>,
+) -> Result<String, GraphError> {
+    let bias = node.operand(1)?;
+    let values: Vec<f32> = constants.integers(bias)?.iter().map(|value| *value as f32).collect();
+    let name = format!("{bias}.floats");
+    added.push(floats(name.clone(), &constants.dims(bias)?, &values));
+    Ok(name)
 }
 
 fn made(op: &str, input: Vec<String>, output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
