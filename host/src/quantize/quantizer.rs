@@ -205,6 +205,7 @@ fn missing(architecture: &Architecture, at: usize) -> NetworkError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::network::Mode;
     use tch::Device;
 
     fn network(kind: &str) -> Network {
@@ -246,29 +247,62 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_come_closer_to_float_than_plain_rounding() {
+    fn a_full_float_budget_leaves_the_float_network() {
         let network = network("resnet50-v1-stage4");
-        let images = images(3);
-        let plain = Settings {
-            equalize: false,
+        let image = images(1);
+        let settings = Settings {
             second_order: false,
             correct_biases: false,
-            float_budget: 0.0,
+            float_budget: 1.0,
             ..Settings::default()
         };
-        let error = |settings: &Settings| {
+        let quantized =
+            quantize(&network, &image, &settings, &ProgressBar::hidden()).expect("quantizes");
+        assert!(quantized.steps.is_empty());
+        assert!(quantized.convolutions.values().all(|c| matches!(c, Convolution::Float(_))));
+        let float = network.logits(&image, Mode::Evaluate);
+        let gap = quantized.forward(&network).run(&image, &mut |_, _| {}) - &float;
+        let (gap, size) = (gap.abs().max(), float.abs().max());
+        assert!(gap.double_value(&[]) < 1e-3 * size.double_value(&[]).max(1.0));
+    }
+
+    #[test]
+    fn corrected_biases_restore_the_mean_of_rounded_layers() {
+        let network = network("vgg16-gap-bn");
+        let image = images(1);
+        let mean_error = |correct_biases: bool| {
+            let settings = Settings {
+                equalize: false,
+                second_order: false,
+                correct_biases,
+                float_budget: 0.0,
+                ..Settings::default()
+            };
             let quantized =
-                quantize(&network, &images, settings, &ProgressBar::hidden()).expect("quantizes");
-            let forward = quantized.forward(&network);
-            let mut sum = 0.0;
-            for image in images.split(1, 0) {
-                let float = network.logits(&image, crate::train::network::Mode::Evaluate);
-                let gap = forward.run(&image, &mut |_, _| {}) - float;
-                sum += (&gap * &gap).sum(Kind::Double).double_value(&[]);
-            }
-            sum
+                quantize(&network, &image, &settings, &ProgressBar::hidden()).expect("quantizes");
+            // The last layer has few positions: all of them are counted.
+            let at = convolutions(network.architecture()).last().expect("convolutions");
+            let steps = quantized.input_steps(network.architecture(), at).expect("steps");
+            let Some(Convolution::Integer(layer)) = quantized.convolutions.get(&at) else {
+                panic!("in integers");
+            };
+            let mut mixed = quantized.origin.clone();
+            mixed.insert(at, layer.as_floats(steps.scale));
+            let output = |layers: &crate::quantize::forward::Layers| {
+                let mut output = Tensor::default();
+                let forward = Forward::new(&network, layers, BTreeMap::new());
+                let _ = forward.run(&image, &mut |node, value| {
+                    if node == at {
+                        output = value.shallow_clone();
+                    }
+                });
+                output
+            };
+            let gap = output(&mixed) - output(&quantized.origin);
+            gap.mean_dim(&[0i64, 2, 3][..], false, None::<Kind>).abs().mean(Kind::Double)
         };
-        let (best, plain) = (error(&Settings::default()), error(&plain));
-        assert!(best < 0.5 * plain, "{best} and {plain}");
+        let (corrected, left) =
+            (mean_error(true).double_value(&[]), mean_error(false).double_value(&[]));
+        assert!(corrected < 0.2 * left, "{corrected} and {left}");
     }
 }

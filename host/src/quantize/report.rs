@@ -68,8 +68,8 @@ pub struct LayerReport {
     /// Multiply-adds for one picture.
     pub multiply_adds: u64,
     /// Signal-to-noise ratio of its output, all errors up to there included, in decibels; the float
-    /// network is the signal.
-    pub snr_db: f64,
+    /// network is the signal. Absent where there is no error at all.
+    pub snr_db: Option<f64>,
 }
 
 /// Why there is no report.
@@ -198,9 +198,9 @@ impl Power {
         logits
     }
 
-    fn decibels(&self, at: usize) -> f64 {
-        let of = |map: &BTreeMap<usize, f64>| map.get(&at).copied().unwrap_or(0.0);
-        10.0 * (of(&self.signal) / of(&self.noise).max(f64::MIN_POSITIVE)).log10()
+    fn decibels(&self, at: usize) -> Option<f64> {
+        let noise = self.noise.get(&at).copied().filter(|n| *n > 0.0)?;
+        Some(10.0 * (self.signal.get(&at)? / noise).log10())
     }
 }
 
@@ -290,8 +290,9 @@ impl Report {
         for layer in &self.layers {
             let numbers = if layer.float { "float" } else { "int8" };
             let millions = layer.multiply_adds as f64 / 1e6;
-            let (name, snr) = (&layer.name, layer.snr_db);
-            lines.push(format!("{name:<22} {numbers:>7} {millions:>8.1} {snr:>8.1}"));
+            let snr = layer.snr_db.map_or("exact".into(), |snr| format!("{snr:.1}"));
+            let name = &layer.name;
+            lines.push(format!("{name:<22} {numbers:>7} {millions:>8.1} {snr:>8}"));
         }
         lines.join("\n") + "\n"
     }

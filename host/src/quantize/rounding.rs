@@ -142,7 +142,7 @@ mod tests {
         let ours: Vec<f64> =
             output_error(&weight, &steps, &scales, &second).try_into().expect("floats");
         let below = (&weight / scales.unsqueeze(1)).floor();
-        let mut best = vec![f64::INFINITY; 4];
+        let mut best = [f64::INFINITY; 4];
         for choice in 0..64i64 {
             let up: Vec<f64> = (0..6).map(|bit| (choice >> bit & 1) as f64).collect();
             let candidate = (&below + Tensor::from_slice(&up)).clamp(-LARGEST, LARGEST);
