@@ -545,9 +545,9 @@ fn transform_input(
             }
             *values = differences(columns);
         }
-        for column in 0..4 {
-            let values = differences(std::array::from_fn(|row| rows[row][column]));
-            for (row, value) in values.into_iter().enumerate() {
+        let columns: [_; 4] = std::array::from_fn(|column| rows.map(|row| row[column]));
+        for (column, values) in columns.into_iter().enumerate() {
+            for (row, value) in differences(values).into_iter().enumerate() {
                 let at = (4 * row + column) * stride + channel;
                 // SAFETY: the position is below 16 and `channel + BLOCK <= channels`, so the third
                 // assertion bounds the sixteen values written.
