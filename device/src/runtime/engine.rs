@@ -166,14 +166,6 @@ impl Engine {
         Ok(Self { network, hidden_layers })
     }
 
-    /// The integer part, where it is fused.
-    pub fn program(&self) -> Option<&Program> {
-        match &self.network {
-            Network::Fused { program, .. } => Some(program),
-            Network::Tract(_) => None,
-        }
-    }
-
     /// Runs the network.
     ///
     /// # Errors

@@ -262,7 +262,7 @@ impl Builder {
         {
             return Err(node.problem("its window does not fit"));
         }
-        let border = self.border(node)?;
+        let border = if in_reals { 0 } else { self.border(node)? };
         if kernel == [2, 2]
             && strides == [2, 2]
             && padding == [0; 4]
@@ -303,7 +303,8 @@ impl Builder {
             return Err(node.problem("its operands are not the outputs of convolutions"));
         };
         let (skip, branch) = (left.min(right), left.max(right));
-        let is_free = !self.steps.iter().any(|step| step.reads_reals_of(branch));
+        // Whoever else reads the branch must not be given the sum.
+        let is_free = self.is_read_once(node, usize::from(right > left));
         let fused = is_free && skip != branch && self.convolution(node, branch)?.fuse_add();
         match &mut self.steps[branch] {
             Step::Convolution { skip: operand, .. } if fused => *operand = Some(skip),

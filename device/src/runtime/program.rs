@@ -182,7 +182,7 @@ impl Step {
     }
 
     /// Whether the step reads the real numbers of another.
-    pub fn reads_reals_of(&self, id: Id) -> bool {
+    fn reads_reals_of(&self, id: Id) -> bool {
         match self {
             Self::Picture(_) | Self::Quantize { .. } => false,
             Self::Convolution { convolution, from, skip } => {
@@ -215,11 +215,6 @@ impl Program {
         };
         let slots = Slots { steps: step_slots, reals: real_slots };
         Self { steps, features, slots, memory: Mutex::new(memory) }
-    }
-
-    /// The steps, first to last.
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
     }
 
     /// Channels, height and width of the captured layer.

@@ -7,7 +7,7 @@
 use super::kernel::{ByteBackend, Chunk};
 use super::pack::{BLOCK, Weights, group_blocks};
 use super::shape::{Canvas, ConvShape};
-use super::{Finish, Layer, Target, Worker, direct};
+use super::{Layer, Target, Worker, direct};
 
 /// Input values of a step.
 const LANES: usize = ByteBackend::LANES;
@@ -71,11 +71,7 @@ impl Bytes {
         for block in blocks {
             target.load(layer, block, worker);
             self.accumulate(block, worker);
-            let Worker { sums, steps, reals, .. } = worker;
-            match &layer.constants[block].finish {
-                Finish::Steps(to) => layer.backend.requantize(sums, to, steps),
-                Finish::Reals(to) => layer.backend.realize(sums, to, reals),
-            }
+            layer.finish(block, worker);
             target.store(layer, block, worker);
         }
     }

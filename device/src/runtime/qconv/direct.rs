@@ -232,7 +232,11 @@ pub(super) fn parts(runs: &[Run], lanes: usize, most: usize) -> Vec<Vec<Chunk>> 
 }
 
 /// Weights, `[group][block][step][BLOCK][lanes]`.
-pub(super) fn packed<T: From<i8>>(weights: &Weights<'_>, runs: &[Run], lanes: usize) -> Vec<T> {
+pub(super) fn packed<W: Copy + Default, T: From<W>>(
+    weights: &Weights<'_, W>,
+    runs: &[Run],
+    lanes: usize,
+) -> Vec<T> {
     let shape = weights.shape;
     let mut packed = Vec::new();
     for group in 0..shape.groups {
@@ -244,7 +248,7 @@ pub(super) fn packed<T: From<i8>>(weights: &Weights<'_>, runs: &[Run], lanes: us
                             let (kx, input) = (k / shape.group_inputs(), k % shape.group_inputs());
                             let inside = k < run.len;
                             let weight = || weights.at(group, channel, input, run.ky, run.kx + kx);
-                            T::from(if inside { weight() } else { 0 })
+                            T::from(if inside { weight() } else { W::default() })
                         }));
                     }
                 }

@@ -4,7 +4,7 @@
 //! the same bytes here too.
 
 use super::kernel::Chunk;
-use super::pack::{BLOCK, group_blocks};
+use super::pack::{BLOCK, Weights, group_blocks};
 use super::shape::{Canvas, ConvShape};
 use super::{Finish, Layer, Target, Worker, direct};
 
@@ -21,28 +21,11 @@ pub(super) struct Float {
 }
 
 impl Float {
-    /// Packs weights `[oc, ic / groups, kh, kw]`.
-    pub fn new(shape: ConvShape, weights: &[f32], bias: Vec<[f32; BLOCK]>, input: &Canvas) -> Self {
-        let runs = direct::runs(&shape, input);
+    pub fn new(weights: &Weights<'_, f32>, bias: Vec<[f32; BLOCK]>, input: &Canvas) -> Self {
+        let runs = direct::runs(weights.shape, input);
         let chunks = runs.iter().map(|run| Chunk { offset: run.offset, steps: run.len }).collect();
-        let inputs = shape.group_inputs();
-        let [height, width] = shape.kernel;
-        let mut packed = Vec::with_capacity(bias.len() * shape.weights_per_output() * BLOCK);
-        for block in 0..bias.len() {
-            let group = block / group_blocks(&shape);
-            for run in &runs {
-                for k in 0..run.len {
-                    let (kx, input) = (run.kx + k / inputs, k % inputs);
-                    packed.extend((0..BLOCK).map(|channel| {
-                        let output = block % group_blocks(&shape) * BLOCK + channel;
-                        let oc = group * shape.group_outputs() + output;
-                        let at = ((oc * inputs + input) * height + run.ky) * width + kx;
-                        if output < shape.group_outputs() { weights[at] } else { 0.0 }
-                    }));
-                }
-            }
-        }
-        Self { shape, chunks, weights: packed, bias }
+        let packed = direct::packed(weights, &runs, 1);
+        Self { shape: *weights.shape, chunks, weights: packed, bias }
     }
 
     /// Does one of so many pieces: a band of output pixels for some blocks of output channels.

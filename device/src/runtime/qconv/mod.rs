@@ -228,7 +228,8 @@ impl QConv {
         let multipliers = [1.0; BLOCK];
         let finish = Finish::Reals(Realize { multipliers, floor: f32::NEG_INFINITY });
         let constants = vec![Constants { bias: [0; BLOCK], finish }; bias.len()];
-        let arithmetic = Arithmetic::Float(Float::new(shape, params.weights, bias, &input));
+        let weights = Weights { shape: &shape, values: params.weights };
+        let arithmetic = Arithmetic::Float(Float::new(&weights, bias, &input));
         let layer = Layer { backend, shape, input, convolved, output, pool: false, constants };
         Ok(Self { layer, arithmetic, adds: false, quantize: None })
     }
@@ -314,12 +315,6 @@ impl QConv {
     /// How the output lies.
     pub fn output(&self) -> Canvas {
         self.layer.output
-    }
-
-    /// Multiply-adds of the convolution by its definition.
-    pub fn multiply_adds(&self) -> usize {
-        let [height, width] = self.layer.convolved;
-        height * width * self.layer.shape.output_channels * self.layer.shape.weights_per_output()
     }
 
     /// Name of the arithmetic.
@@ -422,5 +417,14 @@ impl Layer {
         let start = block % blocks * BLOCK;
         let group = block / blocks * outputs;
         group + start..group + outputs.min(start + BLOCK)
+    }
+
+    /// Fills `worker.steps` or `worker.reals` from a block's sums.
+    fn finish(&self, block: usize, worker: &mut Worker) {
+        let Worker { sums, steps, reals, .. } = worker;
+        match &self.constants[block].finish {
+            Finish::Steps(to) => self.backend.requantize(sums, to, steps),
+            Finish::Reals(to) => self.backend.realize(sums, to, reals),
+        }
     }
 }

@@ -7,17 +7,17 @@ pub(super) const BLOCK: usize = 16;
 
 /// Reads weights `[oc, ic / groups, kh, kw]`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weights<'a> {
+pub(super) struct Weights<'a, T = i8> {
     pub shape: &'a ConvShape,
-    pub values: &'a [i8],
+    pub values: &'a [T],
 }
 
-impl Weights<'_> {
+impl<T: Copy + Default> Weights<'_, T> {
     /// One weight; 0 past the last output channel of the group, to fill up its last block.
-    pub fn at(&self, group: usize, output: usize, input: usize, ky: usize, kx: usize) -> i8 {
+    pub fn at(&self, group: usize, output: usize, input: usize, ky: usize, kx: usize) -> T {
         let ConvShape { kernel: [height, width], .. } = *self.shape;
         if output >= self.shape.group_outputs() {
-            return 0;
+            return T::default();
         }
         let oc = group * self.shape.group_outputs() + output;
         self.values[((oc * self.shape.group_inputs() + input) * height + ky) * width + kx]

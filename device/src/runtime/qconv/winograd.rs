@@ -13,7 +13,7 @@
 use super::kernel::{Backend, Chunk, Start};
 use super::pack::{BLOCK, Weights};
 use super::shape::ConvShape;
-use super::{Finish, Layer, Target, Worker};
+use super::{Layer, Target, Worker};
 
 /// Positions of a transformed tile.
 const POSITIONS: usize = 16;
@@ -114,7 +114,7 @@ impl Winograd {
             for block in first..last {
                 inverse(layer, block, block - first, count, worker);
                 target.load(layer, block, worker);
-                finish(layer, block, worker);
+                layer.finish(block, worker);
                 target.store(layer, block, worker);
             }
         }
@@ -215,15 +215,6 @@ fn inverse(layer: &Layer, block: usize, index: usize, count: usize, worker: &mut
         } else {
             worker.sums[4 * tile..][..4].copy_from_slice(&sums);
         }
-    }
-}
-
-/// Fills `worker.steps` or `worker.reals` from a block's sums.
-fn finish(layer: &Layer, block: usize, worker: &mut Worker) {
-    let Worker { sums, steps, reals, .. } = worker;
-    match &layer.constants[block].finish {
-        Finish::Steps(to) => layer.backend.requantize(sums, to, steps),
-        Finish::Reals(to) => layer.backend.realize(sums, to, reals),
     }
 }
 
