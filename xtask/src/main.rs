@@ -2,9 +2,9 @@
 //! edit and no variable to set.
 //!
 //! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`lint`], [`tidy`], [`launch`].
-//! They share [`paths`] (where things are kept), [`cached`] (folders made once), [`process`] (how
-//! child programs run), [`peers`] (the Python packages that tests and bench compare with), and
-//! [`kernels`] and [`cross`] (tests on emulated ARM).
+//! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
+//! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
+//! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
 
 mod bench;
 mod cached;
@@ -17,6 +17,7 @@ mod paths;
 mod peers;
 mod process;
 mod setup;
+mod target;
 mod test;
 mod tidy;
 
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     let paths = Paths::from_env()?;
+    target::claim(&paths)?;
     match task {
         Task::Setup => setup::run(&paths),
         Task::Demo(arguments) => demo::run(&paths, &arguments),
