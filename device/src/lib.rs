@@ -12,12 +12,21 @@
 //! Invariants: never links libtorch; needs no network; a library function never prints; nothing
 //! that comes from outside can make it panic.
 
+pub mod audit;
 pub mod cmd;
+pub mod config;
 pub mod decode;
+pub mod dicom;
+pub mod event;
 pub mod gate;
+pub mod log;
 pub mod overlay;
 pub mod page;
+pub mod panel;
 pub mod record;
 pub mod runtime;
 pub mod scanner;
+pub mod serve;
+pub mod spool;
 pub mod verdict;
+pub mod web;

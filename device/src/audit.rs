@@ -1,0 +1,1 @@
+//! The audit trail: who sent, what was decided, where it went, who acknowledged.

@@ -1,0 +1,3 @@
+//! DICOM: what the board receives, makes and sends.
+
+pub mod results;

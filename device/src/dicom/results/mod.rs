@@ -1,0 +1,1 @@
+//! Result objects of a judged scan.

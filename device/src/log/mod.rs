@@ -1,0 +1,1 @@
+//! The log: compact defmt frames, never patient data.

@@ -1,0 +1,1 @@
+//! The panel on a board or on a desk.
