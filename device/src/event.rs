@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use models::label::Class;
+
 use crate::record::Verdict;
 
 /// A scan's name on the board: the first 16 hexadecimal digits of the SHA-256 of its SOP Instance
@@ -91,6 +93,10 @@ pub enum Event {
         scan: ScanId,
         /// What to do with it.
         verdict: Verdict,
+        /// The likeliest class.
+        class: Class,
+        /// That class's probability.
+        probability: f32,
         /// SHA-256 of the bundle's manifest, in hexadecimal digits.
         bundle: String,
         /// From arrival to verdict, in milliseconds.
@@ -98,6 +104,11 @@ pub enum Event {
     },
     /// A scan cannot be judged; a human must look at it.
     Unjudged {
+        /// Which scan.
+        scan: ScanId,
+    },
+    /// No result objects can be made of a judged scan; a human must look at it here.
+    Unreported {
         /// Which scan.
         scan: ScanId,
     },

@@ -20,6 +20,10 @@ enum Command {
     Scan(cmd::scan::ScanArgs),
     Info(cmd::info::InfoArgs),
     Selftest(cmd::selftest::SelftestArgs),
+    Serve(cmd::serve::ServeArgs),
+    Config(cmd::config::ConfigArgs),
+    Provision(cmd::provision::ProvisionArgs),
+    Audit(cmd::audit::AuditArgs),
     #[command(hide = true)]
     Bench(cmd::bench::BenchArgs),
 }
@@ -29,6 +33,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Scan(args) => cmd::scan::run(args),
         Command::Info(args) => cmd::info::run(args).map(|()| ExitCode::SUCCESS),
         Command::Selftest(args) => cmd::selftest::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => cmd::serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Config(args) => cmd::config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Provision(args) => cmd::provision::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Audit(args) => cmd::audit::run(&args),
         Command::Bench(args) => cmd::bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

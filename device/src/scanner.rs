@@ -11,7 +11,7 @@ use models::logits::likeliest;
 use models::preprocess::{Letterbox, input_from_radiograph};
 use models::radiograph::{Radiograph, RadiographError};
 
-use crate::record::{Latency, Verdict};
+use crate::record::{BundleRef, CamRecord, Latency, ScanRecord, Verdict};
 use crate::runtime::engine::{Engine, EngineError, EngineOptions};
 use crate::{gate, verdict};
 
@@ -152,6 +152,34 @@ impl Scanner {
             frame: input.frame,
             latency,
         })
+    }
+
+    /// The judgement of a scan as a line of results, without an overlay.
+    pub fn record(&self, file: String, scan: &Radiograph, judgement: &Judgement) -> ScanRecord {
+        let cam = judgement.cam.as_ref().map(|map| {
+            let [x, y] = cam::peak(&map.heat);
+            CamRecord {
+                layer: self.bundle.card.cam.layer.clone(),
+                peak_xy: judgement.frame.source_pixel(x, y, scan.width(), scan.height()),
+                method: "grad-cam".into(),
+                digest: cam::digest(&map.heat),
+            }
+        });
+        ScanRecord {
+            file,
+            verdict: judgement.verdict,
+            class: judgement.class,
+            probabilities: judgement.probabilities.into(),
+            logits: judgement.logits,
+            reasons: judgement.reasons.clone(),
+            cam,
+            overlay: None,
+            latency_ms: judgement.latency,
+            bundle: BundleRef {
+                name: self.bundle.card.name.clone(),
+                digest: self.bundle.digest.clone(),
+            },
+        }
     }
 
     /// A concern when the pooled features lie far from those of the pictures the model knows.

@@ -9,6 +9,7 @@
 mod bench;
 mod cached;
 mod cross;
+mod debian;
 mod demo;
 mod kernels;
 mod launch;
@@ -17,6 +18,7 @@ mod paths;
 mod peers;
 mod process;
 mod setup;
+mod suites;
 mod target;
 mod test;
 mod tidy;

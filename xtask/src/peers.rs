@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cached;
+use crate::debian;
 use crate::paths::Paths;
 use crate::process;
 
@@ -60,17 +61,9 @@ fn base_python() -> Result<&'static str> {
     if makes_environments(PYTHON) {
         return Ok(PYTHON);
     }
-    if may_install() {
+    if debian::may_install() {
         eprintln!("python3 with venv is missing: installing python3 and python3-venv with apt-get");
-        apt_get(&["update", "--quiet=2"])?;
-        apt_get(&[
-            "install",
-            "--quiet=2",
-            "--yes",
-            "--no-install-recommends",
-            PYTHON,
-            "python3-venv",
-        ])?;
+        debian::install(&[PYTHON, "python3-venv"])?;
     }
     if !makes_environments(PYTHON) {
         bail!(
@@ -84,16 +77,6 @@ fn base_python() -> Result<&'static str> {
 /// Debian ships `venv` without `ensurepip`, which it needs; both are asked for.
 fn makes_environments(python: &str) -> bool {
     process::output(Command::new(python).args(["-c", "import ensurepip, venv"])).is_some()
-}
-
-fn may_install() -> bool {
-    let root = process::output(Command::new("id").arg("-u")).as_deref() == Some("0");
-    root && process::output(Command::new("apt-get").arg("--version")).is_some()
-}
-
-fn apt_get(arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    process::run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 #[cfg(test)]

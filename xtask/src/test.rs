@@ -12,6 +12,7 @@ use crate::paths::Paths;
 use crate::peers;
 use crate::process;
 use crate::setup::{self, Libtorch};
+use crate::suites::{self, Suite};
 use crate::tidy;
 
 /// Command line of the tests.
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Run the convolution kernels' tests, and no others, on another machine
     #[arg(long, value_name = "MACHINE", conflicts_with_all = ["filter", "cargo"])]
     on: Option<Machine>,
+    /// Run these suites, and no other tests; they install what they need
+    #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with_all = ["filter", "on", "cargo"])]
+    with: Vec<Suite>,
     /// Passed to `cargo test`, for example `-- --package device` or `-- -- --nocapture`
     #[arg(last = true, value_name = "ARGS")]
     cargo: Vec<OsString>,
@@ -51,7 +55,11 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     if let Some(Machine::QemuAarch64) = arguments.on {
         return kernels::test(paths);
     }
+    if !arguments.with.is_empty() {
+        return suites::run(paths, &arguments.with);
+    }
     let libtorch = setup::ensure(paths)?;
+    let device = process::build_binary(paths, "device", Some(&libtorch))?;
     let python = peers::ensure(paths, peers::TESTS)?;
     let mut report = Report::default();
     if !arguments.selects() {
@@ -65,7 +73,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     if arguments.cargo.is_empty() {
         report.step("tests of xtask", || test_xtask(paths, arguments));
     }
-    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python));
+    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python, &device));
     report.finish()
 }
 
@@ -81,6 +89,7 @@ fn test_workspace(
     arguments: &Arguments,
     libtorch: &Libtorch,
     python: &Path,
+    device: &Path,
 ) -> Result<()> {
     let mut command = process::cargo(paths, &paths.target);
     command.args(["test", "--no-fail-fast"]);
@@ -88,6 +97,7 @@ fn test_workspace(
         command.args(process::SELECTION);
     }
     command.args(&arguments.filter).args(&arguments.cargo).env("SPINESIGHT_PEERS", python);
+    command.env("SPINESIGHT_DEVICE", device);
     libtorch.apply(&mut command);
     process::run(&mut command)
 }
@@ -129,7 +139,7 @@ mod tests {
     fn packages_are_recognised_before_the_test_programs_arguments() {
         let check = |line: &[&str], expected: bool| {
             let cargo = line.iter().map(OsString::from).collect();
-            let arguments = Arguments { filter: None, on: None, cargo };
+            let arguments = Arguments { filter: None, on: None, with: Vec::new(), cargo };
             assert_eq!(arguments.names_packages(), expected, "{line:?}");
         };
         check(&[], false);

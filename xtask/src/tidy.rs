@@ -2,10 +2,12 @@
 //!
 //! Each rule is a function from the tracked files to its violations, and every violation is
 //! printed before the task fails: [`layout`] has the rules about files and folders, [`content`]
-//! those about text, [`rooms`] those about what may depend on what.
+//! those about text, [`rooms`] those about what may depend on what, [`requirements`] those about
+//! requirements and their tests.
 
 mod content;
 mod layout;
+mod requirements;
 mod rooms;
 mod rust_code;
 mod tree;
@@ -18,7 +20,7 @@ use tree::Tree;
 /// A rule: its name, and the violations it finds, one line each.
 type Rule = (&'static str, fn(&Tree) -> Vec<String>);
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     ("only the known entries lie at the top", layout::unknown_top_level_entries),
     ("no file is large, except models and samples", layout::large_files),
     ("every model bundle is named in the README", layout::unnamed_bundles),
@@ -28,6 +30,7 @@ const RULES: [Rule; 9] = [
     ("`models` has no runtime, no network, no threads", rooms::impure_models),
     ("`device` never links libtorch; `host` links tract through `device` alone", rooms::crossed),
     ("`host` uses the device library in its verification step alone", rooms::device_in_host),
+    ("every requirement has a test that names it", requirements::uncovered),
 ];
 
 /// Checks every rule and prints what breaks one.

@@ -1,10 +1,14 @@
 //! One file per subcommand: command-line parsing and printing, nothing else.
 
+pub mod audit;
 pub mod bench;
+pub mod config;
 pub mod engine;
 pub mod info;
+pub mod provision;
 pub mod scan;
 pub mod selftest;
+pub mod serve;
 
 use std::fs;
 use std::path::{Path, PathBuf};

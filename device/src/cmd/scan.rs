@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use models::cam;
 use models::radiograph::Radiograph;
 
 use super::bundle_dirs;
@@ -16,7 +15,7 @@ use super::engine::EngineArgs;
 use crate::decode::{DecodeError, radiograph_from_bytes};
 use crate::overlay::{overlay_on_picture, picture_from_scan};
 use crate::page::{self, ModelCard, Origin, PageEntry, Picture};
-use crate::record::{BundleRef, CamRecord, FailedRecord, Record, ScanRecord};
+use crate::record::{FailedRecord, Record, ScanRecord};
 use crate::scanner::{Judgement, Scanner};
 
 /// Judge X-ray pictures: PNG, JPEG, TIFF and DICOM files, and folders of them.
@@ -127,7 +126,10 @@ fn judged(
         judgement.latency.decode = decode;
         let name = &scanner.bundle().card.name;
         let overlay = files.as_ref().map(|f| f.write_overlay(name, &judgement)).transpose()?;
-        let record = record(file, &scan, scanner, &judgement, overlay.flatten());
+        let record = ScanRecord {
+            overlay: overlay.flatten(),
+            ..scanner.record(file.display().to_string(), &scan, &judgement)
+        };
         let picture = files.as_ref().map(|f| f.picture.clone());
         entries.push(PageEntry { record: Record::Scan(Box::new(record)), picture });
     }
@@ -137,37 +139,6 @@ fn judged(
 fn decoded(file: &Path) -> Result<Radiograph, String> {
     let bytes = fs::read(file).map_err(|e| format!("cannot be read: {e}"))?;
     radiograph_from_bytes(&bytes).map_err(|e: DecodeError| e.to_string())
-}
-
-fn record(
-    file: &Path,
-    scan: &Radiograph,
-    scanner: &Scanner,
-    judgement: &Judgement,
-    overlay: Option<String>,
-) -> ScanRecord {
-    let bundle = scanner.bundle();
-    let cam = judgement.cam.as_ref().map(|map| {
-        let [x, y] = cam::peak(&map.heat);
-        CamRecord {
-            layer: bundle.card.cam.layer.clone(),
-            peak_xy: judgement.frame.source_pixel(x, y, scan.width(), scan.height()),
-            method: "grad-cam".into(),
-            digest: cam::digest(&map.heat),
-        }
-    });
-    ScanRecord {
-        file: file.display().to_string(),
-        verdict: judgement.verdict,
-        class: judgement.class,
-        probabilities: judgement.probabilities.into(),
-        logits: judgement.logits,
-        reasons: judgement.reasons.clone(),
-        cam,
-        overlay,
-        latency_ms: judgement.latency,
-        bundle: BundleRef { name: bundle.card.name.clone(), digest: bundle.digest.clone() },
-    }
 }
 
 /// The pictures of one scan in the output folder.

@@ -1,0 +1,127 @@
+//! Where every event goes: log, counters, audit trail, panel, page.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::broadcast;
+
+use super::model::now;
+use crate::audit::Audit;
+use crate::event::{Event, ScanId};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::panel::PanelHandle;
+
+/// Events that a slow listener may lag behind.
+const BACKLOG: usize = 256;
+/// Scans whose arrival is remembered for their latency.
+const MOST_ARRIVALS: usize = 100_000;
+
+/// Tells everyone. Nothing that listens can hold the pipeline up for long or stop it.
+pub(super) struct Hub {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    audit: Mutex<Audit>,
+    panel: Option<PanelHandle>,
+    sender: broadcast::Sender<Event>,
+    arrivals: Mutex<HashMap<ScanId, Instant>>,
+    destinations: Mutex<HashMap<String, Reach>>,
+    troubles: Mutex<HashMap<&'static str, Instant>>,
+}
+
+/// What is known of a destination.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Whether the last delivery succeeded.
+    pub answered: bool,
+    /// When one last did, in milliseconds since 1970.
+    pub last_delivery: Option<i64>,
+}
+
+impl Hub {
+    pub fn new(metrics: Arc<Metrics>, audit: Audit, panel: Option<PanelHandle>) -> Self {
+        Self {
+            metrics,
+            audit: Mutex::new(audit),
+            panel,
+            sender: broadcast::channel(BACKLOG).0,
+            arrivals: Mutex::default(),
+            destinations: Mutex::default(),
+            troubles: Mutex::default(),
+        }
+    }
+
+    /// Tells of an event.
+    pub fn tell(&self, event: Event) {
+        log::event(&event);
+        self.metrics.observe(&event);
+        if let Err(error) = held(&self.audit).event(&event) {
+            self.trouble("audit", &error);
+        }
+        if let Some(panel) = &self.panel {
+            panel.tell(&event);
+        }
+        // Nobody may be listening.
+        let _ = self.sender.send(event);
+    }
+
+    /// A part has a problem that it will get over by trying again.
+    pub fn trouble(&self, part: &'static str, error: &dyn Display) {
+        log::trouble(part, &error.to_string());
+        held(&self.troubles).insert(part, Instant::now());
+    }
+
+    /// Parts that had a problem since this moment.
+    pub fn troubled_since(&self, since: Instant) -> Vec<&'static str> {
+        let troubles = held(&self.troubles);
+        let mut parts: Vec<_> =
+            troubles.iter().filter(|(_, at)| **at >= since).map(|(part, _)| *part).collect();
+        parts.sort_unstable();
+        parts
+    }
+
+    /// The audit trail, for entries that are no events.
+    pub fn audit(&self) -> MutexGuard<'_, Audit> {
+        held(&self.audit)
+    }
+
+    /// Everything from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// Remembers when a scan came.
+    pub fn arrived(&self, scan: ScanId, at: Instant) {
+        let mut arrivals = held(&self.arrivals);
+        if arrivals.len() < MOST_ARRIVALS {
+            arrivals.insert(scan, at);
+        }
+    }
+
+    /// Milliseconds since a scan came; since `started` when it came before the service did.
+    pub fn age(&self, scan: ScanId, started: Instant) -> u32 {
+        let since = held(&self.arrivals).remove(&scan).unwrap_or(started);
+        u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// Remembers whether a destination answered.
+    pub fn reached(&self, destination: &str, answered: bool) {
+        let mut destinations = held(&self.destinations);
+        let reach = destinations.entry(destination.to_owned()).or_default();
+        reach.answered = answered;
+        if answered {
+            reach.last_delivery = Some(now());
+        }
+    }
+
+    /// What is known of a destination; nothing before the first delivery.
+    pub fn reach(&self, destination: &str) -> Option<Reach> {
+        held(&self.destinations).get(destination).copied()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,51 @@
+//! Housekeeping: what expires, how full the disk is, how warm the board.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::worker::{Step, Worker};
+use crate::event::Event;
+use crate::spool::SpoolError;
+
+/// How often it is done.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// Remembers what it has told.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    next: Option<Instant>,
+    was_full: bool,
+}
+
+impl Keeper {
+    /// Does one round when it is time.
+    ///
+    /// # Errors
+    /// When the spool fails; the next round does what this one could not.
+    pub fn step(&mut self, worker: &Worker) -> Result<Step, SpoolError> {
+        let now = Instant::now();
+        if let Some(next) = self.next.filter(|next| now < *next) {
+            return Ok(Step::Later(next - now));
+        }
+        self.next = Some(now + ROUND);
+        let is_full = worker.spool.is_full()?;
+        if is_full != self.was_full {
+            self.was_full = is_full;
+            worker.hub.tell(Event::DiskFull(is_full));
+        }
+        for scan in worker.spool.expire()? {
+            worker.hub.tell(Event::Expired { scan });
+        }
+        Ok(Step::Later(ROUND))
+    }
+}
+
+/// The hottest of the board's sensors, in degrees Celsius.
+pub(super) fn temperature() -> Option<f32> {
+    let zones = fs::read_dir("/sys/class/thermal").ok()?;
+    let degrees = zones.flatten().filter_map(|zone| {
+        let text = fs::read_to_string(zone.path().join("temp")).ok()?;
+        Some(text.trim().parse::<f32>().ok()? / 1_000.0)
+    });
+    degrees.filter(|degrees| (-40.0..200.0).contains(degrees)).max_by(f32::total_cmp)
+}
