@@ -20,6 +20,7 @@ enum Command {
     Scan(cmd::scan::ScanArgs),
     Info(cmd::info::InfoArgs),
     Selftest(cmd::selftest::SelftestArgs),
+    Audit(cmd::audit::AuditArgs),
     #[command(hide = true)]
     Bench(cmd::bench::BenchArgs),
 }
@@ -29,6 +30,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Scan(args) => cmd::scan::run(args),
         Command::Info(args) => cmd::info::run(args).map(|()| ExitCode::SUCCESS),
         Command::Selftest(args) => cmd::selftest::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Audit(args) => cmd::audit::run(args),
         Command::Bench(args) => cmd::bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,5 +1,6 @@
 //! One file per subcommand: command-line parsing and printing, nothing else.
 
+pub mod audit;
 pub mod bench;
 pub mod engine;
 pub mod info;

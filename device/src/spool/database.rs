@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::disk::sync_dir;
 use super::error::SpoolError;
+use crate::durable::sync_dir;
 
 /// Changes when the tables do. A database of another version is set aside and rebuilt.
 const VERSION: i64 = 1;

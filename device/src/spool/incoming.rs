@@ -9,11 +9,11 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::disk::{sync_dir, write_file};
 use super::error::SpoolError;
 use super::layout::{ARRIVAL, ArrivalFile, source_name};
 use super::stage::Stage;
 use super::{Spool, locked_mutex};
+use crate::durable::{sync_dir, write_file};
 use crate::event::ScanId;
 use crate::failpoint::reach;
 

@@ -24,7 +24,6 @@
 mod clock;
 mod database;
 mod delivery;
-mod disk;
 mod error;
 mod incoming;
 mod layout;
@@ -38,7 +37,7 @@ mod work;
 mod tests;
 
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,7 +45,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::durable;
 use crate::event::ScanId;
+use crate::failpoint::reach;
 
 use clock::RunningClock;
 use layout::Layout;
@@ -133,7 +134,8 @@ impl Spool {
         for dir in [layout.incoming(), layout.scans(), layout.trash(), layout.damaged()] {
             fs::create_dir_all(&dir).map_err(SpoolError::io("make the spool's folders"))?;
         }
-        let lock = locked(&layout)?;
+        let lock = durable::lock(&layout.lock()).map_err(SpoolError::io("lock the spool"))?;
+        let lock = lock.ok_or(SpoolError::InUse)?;
         let (mut db, damaged) = database::open(&layout.database())?;
         let mut recovery = recovery::recover(&mut db, &layout, &options)?;
         recovery.damaged_database = damaged;
@@ -173,7 +175,7 @@ impl Spool {
     /// # Errors
     /// When the disk does not say.
     pub fn free_bytes(&self) -> Result<u64, SpoolError> {
-        disk::free_bytes(self.shared.layout.root()).map_err(SpoolError::io("ask for free space"))
+        durable::free_bytes(self.shared.layout.root()).map_err(SpoolError::io("ask for free space"))
     }
 
     /// Whether scans are refused for want of space; see [`Options::keep_free`].
@@ -206,8 +208,8 @@ impl Spool {
         }
         let trash = self.shared.layout.trash().join(self.next_number());
         fs::rename(&home, &trash)?;
-        disk::sync_dir(&self.shared.layout.scans())?;
-        crate::failpoint::reach("expire.unlinked");
+        durable::sync_dir(&self.shared.layout.scans())?;
+        reach("expire.unlinked");
         // What cannot be removed now is swept at the next start.
         let _ = fs::remove_dir_all(&trash);
         Ok(())
@@ -216,14 +218,4 @@ impl Spool {
 
 fn locked_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn locked(layout: &Layout) -> Result<File, SpoolError> {
-    let cannot = SpoolError::io("lock the spool");
-    let file = File::create(layout.lock()).map_err(&cannot)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse),
-        Err(TryLockError::Error(error)) => Err(cannot(error)),
-    }
 }

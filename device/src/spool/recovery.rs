@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use super::disk::{UNFINISHED, sync_dir};
 use super::error::SpoolError;
 use super::incoming::{insert_arrival, name};
 use super::layout::{
@@ -16,6 +15,7 @@ use super::layout::{
 use super::stage::{Outcome, Stage};
 use super::work::{set_judged, set_rendered};
 use super::{Options, Rule};
+use crate::durable::{UNFINISHED, sync_dir};
 use crate::event::ScanId;
 use crate::record::Record;
 

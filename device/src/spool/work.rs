@@ -1,15 +1,16 @@
 //! What the judging worker takes and gives back.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Spool;
-use super::disk::{make_dir, sync_dir, write_file};
 use super::error::SpoolError;
 use super::layout::{JUDGEMENT, ObjectFile, RESULTS, is_plain_name};
 use super::stage::{DeliveryState, Outcome, Stage};
+use crate::durable::{sync_dir, write_file};
 use crate::event::ScanId;
 use crate::failpoint::reach;
 use crate::record::Record;
@@ -163,7 +164,7 @@ impl Spool {
 
     fn write_objects(&self, id: ScanId, objects: &[Object]) -> io::Result<()> {
         let (home, results) = (self.shared.layout.scan(id), self.shared.layout.results(id));
-        make_dir(&results)?;
+        fs::create_dir_all(&results)?;
         for object in objects {
             write_file(&results, &format!("{}.dcm", object.kind), &object.bytes)?;
         }

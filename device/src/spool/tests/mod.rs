@@ -1,2 +1,7 @@
-#[test]
-fn placeholder() {}
+//! The spool's behaviour, and what it survives.
+
+mod behaviour;
+mod kill;
+mod power;
+mod recovery;
+mod world;
