@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => cmd::serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Config(args) => cmd::config::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Provision(args) => cmd::provision::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Audit(args) => cmd::audit::run(&args),
+        Command::Audit(args) => cmd::audit::run(args),
         Command::Bench(args) => cmd::bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,71 @@
+//! SIGKILL at every durable step: nothing lost, nothing duplicated, nothing half-delivered.
+
+use std::env;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+
+use super::world::{World, fast_dir, inputs, options};
+use crate::failpoint;
+use crate::spool::Spool;
+
+/// Names the folder of the child's world.
+pub(super) const CHILD: &str = "SPINESIGHT_SPOOL_CHILD";
+/// Scans of each run.
+const SCANS: usize = 3;
+
+/// This test binary, to run one of its ignored tests in a world.
+pub(super) fn child(test: &str, dir: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().expect("has a name"));
+    let module = module_path!().rsplit_once("::").map_or("", |(parent, _)| parent);
+    let module = module.split_once("::").map_or("", |(_, path)| path);
+    command.args(["--exact", &format!("{module}::{test}"), "--ignored", "--test-threads=1", "-q"]);
+    command.env(CHILD, dir).stdout(std::process::Stdio::null());
+    command
+}
+
+#[test]
+#[ignore = "the child's part: does something only where its parent says so"]
+fn lives() {
+    let Some(dir) = env::var_os(CHILD) else { return };
+    let world = World::new(Path::new(&dir));
+    let (spool, _) = Spool::open(options(&world.spool())).expect("opens");
+    world.drive(&spool, &inputs(SCANS)).expect("drives");
+}
+
+fn killed_at(point: &str, dir: &Path) -> ExitStatus {
+    child("kill::lives", dir).env(failpoint::VARIABLE, point).status().expect("runs")
+}
+
+/// Kills at the Nth time a point is reached, checks, and lets the next life finish.
+fn check(point: &str, n: u32) -> bool {
+    let dir = fast_dir();
+    let status = killed_at(&format!("{point}:{n}"), dir.path());
+    let was_killed = status.signal() == Some(9);
+    assert!(was_killed || status.success(), "{point}:{n}: {status}");
+    let world = World::new(dir.path());
+    let (spool, recovery) = Spool::open(options(&world.spool())).expect("opens");
+    assert_eq!(recovery.damaged_database, None, "{point}:{n}");
+    assert!(recovery.lost.is_empty() && recovery.unreadable.is_empty(), "{point}:{n}");
+    world.check_promises(&spool, &inputs(SCANS));
+    world.drive(&spool, &inputs(SCANS)).expect("finishes");
+    world.check_end(&spool, &inputs(SCANS));
+    was_killed
+}
+
+/// The spool's fail points.
+pub(super) fn points() -> impl Iterator<Item = &'static str> {
+    failpoint::ALL.iter().copied().filter(|point| !point.starts_with("audit."))
+}
+
+#[test]
+fn a_kill_at_any_durable_step_loses_and_repeats_nothing() {
+    for point in points() {
+        let times = (1..1000).take_while(|n| check(point, *n)).count();
+        assert!(
+            times >= SCANS || point.starts_with("expire."),
+            "{point} was reached {times} times"
+        );
+        assert!(times > 0, "{point} was never reached");
+    }
+}

@@ -1,0 +1,7 @@
+//! The spool's behaviour, and what it survives.
+
+mod behaviour;
+mod kill;
+mod power;
+mod recovery;
+mod world;
