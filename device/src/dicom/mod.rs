@@ -6,5 +6,6 @@ pub mod identity;
 pub mod results;
 pub mod scp;
 pub mod scu;
+pub mod stow;
 pub mod syntaxes;
 pub mod tls;

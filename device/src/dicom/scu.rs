@@ -9,8 +9,8 @@ use dicom_object::FileMetaTable;
 
 use super::association::command::{Command, element, field};
 use super::association::data_set::{self, MAX_SMALL};
-pub use super::association::requestor::{ClientTls, Destination, Timeouts};
 use super::association::requestor::{Association, MAX_CONTEXTS, OpenError, Proposal};
+pub use super::association::requestor::{ClientTls, Destination, Timeouts};
 use super::association::wire::{SendFailure, WireError};
 use super::syntaxes;
 
@@ -303,11 +303,7 @@ fn response(association: &mut Association, field: u16, message: u16) -> Result<u
 ///
 /// # Errors
 /// [`SendError::Status`] for a failure, [`SendError::Answer`] for no such response.
-pub(super) fn check_response(
-    answer: &Command,
-    field: u16,
-    message: u16,
-) -> Result<u16, SendError> {
+pub(super) fn check_response(answer: &Command, field: u16, message: u16) -> Result<u16, SendError> {
     let expected = answer.field() == field | field::RESPONSE
         && answer.number(element::RESPONDED) == Some(message);
     let status = answer.number(element::STATUS).filter(|_| expected).ok_or(SendError::Answer)?;
@@ -317,3 +313,6 @@ pub(super) fn check_response(
         Outcome::Later | Outcome::Refused => Err(SendError::Status(status)),
     }
 }
+
+#[cfg(test)]
+mod tests;

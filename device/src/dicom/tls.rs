@@ -120,9 +120,8 @@ type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn load(identity: &Identity) -> Result<Loaded, TlsError> {
     let chain = certificates(&identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?).map_err(|_| {
-        TlsError::Content { path: identity.key.clone(), what: "private key" }
-    })?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?)
+        .map_err(|_| TlsError::Content { path: identity.key.clone(), what: "private key" })?;
     Ok((chain, key))
 }
 

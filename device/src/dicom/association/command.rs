@@ -202,7 +202,11 @@ mod tests {
         let syntax = dicom_transfer_syntax_registry::entries::IMPLICIT_VR_LITTLE_ENDIAN.erased();
         let bytes = Command::request(field::C_ECHO, 9).encode();
         let read = InMemDicomObject::read_dataset_with_ts(&bytes[..], &syntax).expect("read");
-        let group: u32 = read.element(dicom_dictionary_std::tags::COMMAND_GROUP_LENGTH).expect("group").to_int().expect("int");
+        let group: u32 = read
+            .element(dicom_dictionary_std::tags::COMMAND_GROUP_LENGTH)
+            .expect("group")
+            .to_int()
+            .expect("int");
         assert_eq!(group as usize, bytes.len() - 12);
     }
 

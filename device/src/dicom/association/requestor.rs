@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::socket::{Socket, Transport, deadline_in};
 use super::wire::{Wire, WireError};
 use crate::dicom::identity::{
-    APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME,
+    APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_ae_title, is_uid,
 };
 
 /// Longest P-DATA unit taken from a peer that was asked.
@@ -230,7 +230,12 @@ fn transport(
 }
 
 fn request(destination: &Destination, proposals: &[Proposal]) -> Result<Pdu, OpenError> {
-    if proposals.is_empty() || proposals.len() > MAX_CONTEXTS {
+    let titles = is_ae_title(&destination.called) && is_ae_title(&destination.calling);
+    let uids = proposals.iter().flat_map(|proposal| {
+        std::iter::once(&proposal.abstract_syntax).chain(&proposal.transfer_syntaxes)
+    });
+    let number = (1..=MAX_CONTEXTS).contains(&proposals.len());
+    if !titles || !number || !uids.into_iter().all(|uid| is_uid(uid)) {
         return Err(OpenError::Request);
     }
     let context = |(place, proposal): (usize, &Proposal)| PresentationContextProposed {

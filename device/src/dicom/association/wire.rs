@@ -131,11 +131,12 @@ impl Wire {
     /// # Errors
     /// When it cannot be written, in time or at all.
     pub fn send_command(&mut self, context: u8, command: &Command) -> Result<(), WireError> {
-        self.send_values(context, PDataValueType::Command, &mut &command.encode()[..])
-            .map_err(|failure| match failure {
+        self.send_values(context, PDataValueType::Command, &mut &command.encode()[..]).map_err(
+            |failure| match failure {
                 SendFailure::Wire(error) => error,
                 SendFailure::Source(error) => WireError::Broken(error.kind()),
-            })
+            },
+        )
     }
 
     /// Sends a data set from a reader, one unit at a time.

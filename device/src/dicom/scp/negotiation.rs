@@ -103,7 +103,8 @@ fn judge(request: &AssociationRQ, options: &ScpOptions) -> Result<(), Objection>
         return Err(objection(source, "the sender asked for another application context"));
     }
     let called = &request.called_ae_title;
-    let mine = if options.require_called { *called == options.ae_title } else { is_ae_title(called) };
+    let mine =
+        if options.require_called { *called == options.ae_title } else { is_ae_title(called) };
     if !mine {
         let source = user(UserReason::CalledAETitleNotRecognized);
         return Err(objection(source, "the sender called another AE title"));

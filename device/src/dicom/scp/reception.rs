@@ -91,7 +91,9 @@ impl<'a> Intake<'a> {
     /// Lets the head through if it is the announced object's.
     fn pass(mut self, read: Head) -> Result<Self, Refusal> {
         match read {
-            Head::Cut | Head::Unreadable => return Err(Refusal::Unreadable),
+            Head::Cut | Head::Unreadable | Head::Object { class: None, instance: None } => {
+                return Err(Refusal::Unreadable);
+            }
             Head::Object { class, instance } => {
                 let same = class.as_deref() == Some(self.announced.sop_class)
                     && instance.as_deref() == Some(self.announced.sop_instance);
