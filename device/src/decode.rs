@@ -1,6 +1,6 @@
 //! From a file's bytes to a radiograph, whatever the format; the content decides, not the name.
 
-mod lengths;
+pub(crate) mod lengths;
 
 use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;

@@ -71,7 +71,11 @@ fn check_meta_group(group: &[u8]) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn check_data_set(
+/// Checks every length declared in a data set of `length` bytes.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_data_set(
     data_set: impl Read,
     length: u64,
     syntax: &TransferSyntax,

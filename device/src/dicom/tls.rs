@@ -1,0 +1,138 @@
+//! TLS for associations, from PEM files (PS3.15 annex B: version 1.2 or later).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Most bytes of a file with certificates or a key.
+const MAX_PEM: u64 = 1024 * 1024;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file holds nothing of the kind that is wanted.
+    #[error("{path} holds no {what} in PEM form")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wanted.
+        what: &'static str,
+    },
+    /// The certificates and keys do not make a working whole.
+    #[error("the TLS files do not fit together: {0}")]
+    Setup(String),
+}
+
+/// Who this end is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PEM file with the certificate, and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// PEM file with the certificate's private key.
+    pub key: PathBuf,
+}
+
+/// TLS for the end that is connected to. With `client_ca`, only peers with a certificate from one
+/// of its authorities get in.
+///
+/// # Errors
+/// [`TlsError`] when a file is unusable.
+pub fn server(
+    identity: &Identity,
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?;
+    let builder = match client_ca {
+        Some(path) => {
+            let roots = Arc::new(roots(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .build()
+                .map_err(setup)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = load(identity)?;
+    Ok(Arc::new(builder.with_single_cert(chain, key).map_err(setup)?))
+}
+
+/// TLS for the end that connects: trusts the authorities in `ca` alone, and shows `identity` to a
+/// peer that asks.
+///
+/// # Errors
+/// [`TlsError`] when a file is unusable.
+pub fn client(ca: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .with_root_certificates(roots(ca)?);
+    let config = match identity {
+        Some(identity) => {
+            let (chain, key) = load(identity)?;
+            builder.with_client_auth_cert(chain, key).map_err(setup)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// The certificates in a PEM file: at least one.
+///
+/// # Errors
+/// [`TlsError`] when the file is unusable.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let content = || TlsError::Content { path: path.into(), what: "certificate" };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    found.ok().filter(|all| !all.is_empty()).ok_or_else(content)
+}
+
+/// Chosen here, so that no process-wide default is needed.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(setup)?;
+    }
+    Ok(roots)
+}
+
+type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn load(identity: &Identity) -> Result<Loaded, TlsError> {
+    let chain = certificates(&identity.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)?)
+        .map_err(|_| TlsError::Content { path: identity.key.clone(), what: "private key" })?;
+    Ok((chain, key))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PEM).read_to_end(&mut bytes))
+        .map_err(|source| TlsError::Read { path: path.into(), source })?;
+    Ok(bytes)
+}
+
+fn setup(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Setup(error.to_string())
+}
