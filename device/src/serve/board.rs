@@ -11,9 +11,10 @@ use super::judge::{OVERLAY_PICTURE, SCAN_PICTURE};
 use super::keeper::temperature;
 use super::model::ModelState;
 use super::pulse::Pulses;
+use crate::audit::Entry;
 use crate::event::{Event, ScanId};
 use crate::spool::{self, Counts, Spool, SpoolError};
-use crate::web::{
+use crate::web::board::{
     Acknowledged, Board, BoardError, BundleView, Delivery, DeliveryState, Destination, Disk,
     Health, Page, Picture, Queue, ScanView, SelfTest, Stage,
 };
@@ -34,7 +35,7 @@ pub(super) struct View {
 
 impl Board for View {
     fn scans(&self, page: Page) -> Vec<ScanView> {
-        let listed = self.spool.list(page.take, page.before);
+        let listed = self.spool.list(page.take, page.skip);
         listed.unwrap_or_default().into_iter().map(|scan| self.view(scan)).collect()
     }
 
@@ -78,7 +79,10 @@ impl Board for View {
     }
 
     fn redeliver(&self, id: ScanId, destination: &str) -> Result<(), BoardError> {
-        self.spool.redeliver(id, destination).map_err(board_error)
+        self.spool.redeliver(id, destination).map_err(board_error)?;
+        let (destination, by) = (destination.to_owned(), "page".to_owned());
+        self.hub.note(Entry::Redelivered { scan: id, destination, by });
+        Ok(())
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Event> {
@@ -89,7 +93,8 @@ impl Board for View {
 impl View {
     fn view(&self, scan: spool::ScanView) -> ScanView {
         let record = self.spool.judgement(scan.id);
-        let acknowledged = scan.acknowledged_by.map(|by| Acknowledged { by, at: None });
+        let at = scan.acknowledged_at.unwrap_or_default().saturating_mul(1_000);
+        let acknowledged = scan.acknowledged_by.map(|by| Acknowledged { by, at });
         ScanView {
             id: scan.id,
             received: scan.received.saturating_mul(1_000),

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
 use super::model::now;
-use crate::audit::Audit;
+use crate::audit::{Audit, Entry};
 use crate::event::{Event, ScanId};
 use crate::log;
 use crate::metrics::Metrics;
@@ -16,6 +16,8 @@ use crate::panel::PanelHandle;
 
 /// Events that a slow listener may lag behind.
 const BACKLOG: usize = 256;
+/// Shortest time between two refusals that are written down.
+const REFUSALS_APART: Duration = Duration::from_secs(1);
 /// Scans whose arrival is remembered for their latency.
 const MOST_ARRIVALS: usize = 100_000;
 
@@ -23,12 +25,13 @@ const MOST_ARRIVALS: usize = 100_000;
 pub(super) struct Hub {
     /// Counters.
     pub metrics: Arc<Metrics>,
-    audit: Mutex<Audit>,
+    audit: Audit,
     panel: Option<PanelHandle>,
     sender: broadcast::Sender<Event>,
     arrivals: Mutex<HashMap<ScanId, Instant>>,
     destinations: Mutex<HashMap<String, Reach>>,
     troubles: Mutex<HashMap<&'static str, Instant>>,
+    refusal: Mutex<Option<Instant>>,
 }
 
 /// What is known of a destination.
@@ -44,21 +47,22 @@ impl Hub {
     pub fn new(metrics: Arc<Metrics>, audit: Audit, panel: Option<PanelHandle>) -> Self {
         Self {
             metrics,
-            audit: Mutex::new(audit),
+            audit,
             panel,
             sender: broadcast::channel(BACKLOG).0,
             arrivals: Mutex::default(),
             destinations: Mutex::default(),
             troubles: Mutex::default(),
+            refusal: Mutex::default(),
         }
     }
 
     /// Tells of an event.
     pub fn tell(&self, event: Event) {
-        log::event(&event);
         self.metrics.observe(&event);
-        if let Err(error) = held(&self.audit).event(&event) {
-            self.trouble("audit", &error);
+        if !self.is_flood(&event) {
+            log::event(&event);
+            self.note(Entry::of(&event));
         }
         if let Some(panel) = &self.panel {
             panel.tell(&event);
@@ -82,9 +86,26 @@ impl Hub {
         parts
     }
 
-    /// The audit trail, for entries that are no events.
-    pub fn audit(&self) -> MutexGuard<'_, Audit> {
-        held(&self.audit)
+    /// Adds to the audit trail what is no event.
+    pub fn note(&self, entry: impl Into<Option<Entry>>) {
+        let noted = entry.into().map(|entry| self.audit.record(&entry));
+        if let Some(Err(error)) = noted {
+            self.trouble("audit", &error);
+        }
+    }
+
+    /// Whether an event is one of many refusals in a row: those are counted, but may not fill the
+    /// disk.
+    fn is_flood(&self, event: &Event) -> bool {
+        if !matches!(event, Event::Refused { .. }) {
+            return false;
+        }
+        let (mut told, now) = (held(&self.refusal), Instant::now());
+        let is_flood = told.is_some_and(|last| now - last < REFUSALS_APART);
+        if !is_flood {
+            *told = Some(now);
+        }
+        is_flood
     }
 
     /// Everything from now on.

@@ -124,10 +124,17 @@ impl Service {
     pub fn start(config: &Config, digest: &ConfigDigest) -> Result<Self, ServeError> {
         let data = &config.board.data;
         let logger = log::start(setup::log(config))?;
-        let mut audit = Audit::open(&data.join("audit"))?;
-        audit.record(&Entry::Started { configuration: digest.0.clone() })?;
+        let audit = Audit::open(&data.join("audit"))?;
         let (spool, recovery) = Spool::open(setup::spool(config))?;
         let model = Model::load(config.board.bundle.clone(), setup::engine(config))?;
+        audit.record(&Entry::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration: digest.0.clone(),
+            bundle: model.scanner().bundle().digest.clone(),
+        })?;
+        for scan in &recovery.lost {
+            audit.record(&Entry::Lost { scan: *scan })?;
+        }
         let names: Vec<_> = config.destinations.iter().map(|one| one.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let stop = Stop::default();
@@ -185,9 +192,7 @@ impl Service {
             // A part that panicked has been logged.
             let _ = thread.join();
         }
-        if let Err(error) = self.hub.audit().record(&Entry::Stopped) {
-            self.hub.trouble("audit", &error);
-        }
+        self.hub.note(Entry::Stopped);
         drop(self.logger);
     }
 }

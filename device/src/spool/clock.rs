@@ -4,7 +4,7 @@
 //! measured by the monotonic clock, and its sum is kept in the database. Time spent switched off
 //! does not count, so that content is rather kept too long than too short.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
@@ -35,6 +35,12 @@ impl RunningClock {
         db.execute("UPDATE running SET ms = ?1", [self.now()])?;
         Ok(())
     }
+}
+
+/// Seconds since 1970, for display.
+pub(super) fn wall_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The age of something born at `born`, both in milliseconds.

@@ -28,6 +28,7 @@ const TABLES: &str = "
         born INTEGER NOT NULL,
         outcome TEXT,
         acknowledged_by TEXT,
+        acknowledged_at INTEGER,
         removed INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX scan_stage ON scan (stage, seq);

@@ -217,6 +217,16 @@ impl Spool {
                 [destination, uid],
             )?;
         }
+        let kinds = self.kinds(destination);
+        if !kinds.is_empty() {
+            // What it does not get needs no promise.
+            change.execute(
+                "INSERT OR IGNORE INTO committed SELECT scan, ?1, kind FROM object
+                 WHERE scan IN (SELECT scan FROM committed WHERE destination = ?1)
+                       AND kind NOT IN (SELECT value FROM json_each(?2))",
+                params![destination, serde_json::json!(kinds).to_string()],
+            )?;
+        }
         let complete = complete_commitments(&change, destination)?;
         reach("delivery.commit");
         change.commit()?;
@@ -284,7 +294,7 @@ impl Spool {
             let wait = self.wait_for(id, destination, now);
             if wait.is_zero() {
                 let attempts = row.get(1)?;
-                let objects = self.objects(&db, id)?;
+                let objects = self.objects(&db, id, destination)?;
                 let destination = destination.to_string();
                 return Ok(Due::Now(Delivery { id, destination, attempts, objects }));
             }
@@ -299,7 +309,13 @@ impl Spool {
         at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
-    fn objects(&self, db: &Connection, id: ScanId) -> Result<Vec<ObjectPath>, SpoolError> {
+    fn objects(
+        &self,
+        db: &Connection,
+        id: ScanId,
+        destination: &str,
+    ) -> Result<Vec<ObjectPath>, SpoolError> {
+        let kinds = self.kinds(destination);
         let mut query = db.prepare_cached(
             "SELECT kind, object.sop_class, object.sop_instance FROM object
              JOIN scan ON scan.seq = object.scan WHERE id = ?1 ORDER BY kind",
@@ -313,7 +329,9 @@ impl Spool {
                 sop_instance: row.get(2)?,
             })
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut objects = rows.collect::<Result<Vec<ObjectPath>, _>>()?;
+        objects.retain(|object| kinds.is_empty() || kinds.contains(&object.kind));
+        Ok(objects)
     }
 
     /// Counts an attempt on an open delivery and sets the timer that its outlook asks for.

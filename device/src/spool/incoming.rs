@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::clock::wall_time;
 use super::error::SpoolError;
 use super::layout::{ARRIVAL, ArrivalFile, source_name};
 use super::stage::Stage;
@@ -127,7 +127,6 @@ impl Incoming {
     }
 
     fn described(&mut self, arrival: Arrival) -> ArrivalFile {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         ArrivalFile {
             sop_class: arrival.sop_class,
             sop_instance: arrival.sop_instance,
@@ -135,7 +134,7 @@ impl Incoming {
             from: arrival.from,
             sha256: hex::encode(std::mem::take(&mut self.digest).finalize()),
             bytes: self.bytes,
-            received: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            received: wall_time(),
         }
     }
 

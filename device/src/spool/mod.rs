@@ -38,7 +38,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,6 +82,8 @@ pub struct Options {
 pub struct Rule {
     /// Its name in the configuration.
     pub name: String,
+    /// Which kinds of objects it gets; empty for all.
+    pub kinds: Vec<String>,
     /// Whether content must be kept until the destination has promised to store the results
     /// (storage commitment, DICOM PS3.4 annex J).
     pub wants_commitment: bool,
@@ -170,6 +172,11 @@ impl Spool {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// The spool's folder.
+    pub fn dir(&self) -> &Path {
+        self.shared.layout.root()
+    }
+
     /// Free bytes on the spool's disk.
     ///
     /// # Errors
@@ -184,6 +191,12 @@ impl Spool {
     /// When the disk does not say.
     pub fn is_full(&self) -> Result<bool, SpoolError> {
         Ok(self.free_bytes()? < self.shared.options.keep_free)
+    }
+
+    /// The kinds of objects that a destination gets; empty for all.
+    fn kinds(&self, destination: &str) -> &[String] {
+        let mut rules = self.shared.options.destinations.iter();
+        rules.find(|rule| rule.name == destination).map_or(&[], |rule| &rule.kinds)
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {

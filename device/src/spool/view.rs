@@ -14,6 +14,7 @@ use super::error::SpoolError;
 use super::incoming::Arrival;
 use super::layout::{ARRIVAL, ArrivalFile, JUDGEMENT, is_plain_name, read_json};
 use super::retention::IS_DONE;
+use super::clock::wall_time;
 use super::stage::{DeliveryState, Outcome, Stage};
 use super::work::stage_of;
 use crate::event::ScanId;
@@ -25,8 +26,8 @@ const MOST_PICTURE: u64 = 64 << 20;
 /// A scan as shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScanView {
-    /// Its place in the order of arrival; pages go backwards by it.
-    pub seq: i64,
+    /// Its place in the order of arrival.
+    pub(super) seq: i64,
     /// Its name.
     pub id: ScanId,
     /// How far it has come.
@@ -41,6 +42,8 @@ pub struct ScanView {
     pub bytes: u64,
     /// Who has seen the verdict.
     pub acknowledged_by: Option<String>,
+    /// Wall time of that in seconds since 1970.
+    pub acknowledged_at: Option<i64>,
     /// One for each destination, by name; empty before results are made.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -91,15 +94,16 @@ pub struct DestinationCounts {
 }
 
 impl Spool {
-    /// At most `limit` scans, newest first, older than the scan with this `seq`.
+    /// At most `limit` scans, newest first, behind the `skip` newest.
     ///
     /// # Errors
     /// Failures of the database.
-    pub fn list(&self, limit: u32, before: Option<i64>) -> Result<Vec<ScanView>, SpoolError> {
+    pub fn list(&self, limit: u32, skip: u64) -> Result<Vec<ScanView>, SpoolError> {
         let db = self.db();
         let mut query =
-            db.prepare_cached("SELECT * FROM scan WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2")?;
-        let rows = query.query_map(params![before.unwrap_or(i64::MAX), limit], scan_view)?;
+            db.prepare_cached("SELECT * FROM scan ORDER BY seq DESC LIMIT ?1 OFFSET ?2")?;
+        let skip = i64::try_from(skip).unwrap_or(i64::MAX);
+        let rows = query.query_map(params![limit, skip], scan_view)?;
         let mut scans = rows.collect::<Result<Vec<_>, _>>()?;
         for scan in &mut scans {
             scan.deliveries = deliveries(&db, scan.seq)?;
@@ -184,10 +188,10 @@ impl Spool {
         }
         // A lost scan leaves the list with the expired ones once a human knows.
         let rows = db.execute(
-            "UPDATE scan SET acknowledged_by = ?2,
+            "UPDATE scan SET acknowledged_by = ?2, acknowledged_at = ?3,
                  stage = CASE stage WHEN 'lost' THEN 'expired' ELSE stage END
              WHERE id = ?1 AND acknowledged_by IS NULL",
-            params![id.to_string(), by],
+            params![id.to_string(), by, wall_time()],
         )?;
         drop(db);
         self.announce();
@@ -261,6 +265,7 @@ fn scan_view(row: &Row<'_>) -> rusqlite::Result<ScanView> {
         received: row.get("received")?,
         bytes: u64::try_from(row.get::<_, i64>("bytes")?).unwrap_or(0),
         acknowledged_by: row.get("acknowledged_by")?,
+        acknowledged_at: row.get("acknowledged_at")?,
         deliveries: Vec::new(),
     })
 }

@@ -22,8 +22,6 @@ pub struct Announced<'a> {
     pub transfer_syntax: &'a str,
     /// The sender's AE title.
     pub from: &'a str,
-    /// The board's AE title.
-    pub to: &'a str,
 }
 
 /// Receives a data set into the inbox as a DICOM file. A refused one is received all the same,
@@ -124,7 +122,7 @@ impl<'a> Intake<'a> {
 }
 
 /// What stands before the data set in a DICOM file: preamble, `DICM` and the meta group (PS3.10
-/// section 7.1).
+/// section 7.1). It does not say who sent it: the same object has the same bytes from anyone.
 fn file_prefix(announced: &Announced) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 128];
     bytes.extend(b"DICM");
@@ -134,9 +132,6 @@ fn file_prefix(announced: &Announced) -> Option<Vec<u8>> {
         .transfer_syntax(announced.transfer_syntax)
         .implementation_class_uid(IMPLEMENTATION_CLASS_UID)
         .implementation_version_name(IMPLEMENTATION_VERSION_NAME)
-        .source_application_entity_title(announced.from)
-        .sending_application_entity_title(announced.from)
-        .receiving_application_entity_title(announced.to)
         .build()
         .ok()?;
     meta.write(&mut bytes).ok()?;

@@ -128,7 +128,6 @@ impl Session<'_> {
             sop_instance: instance,
             transfer_syntax: context.transfer_syntax,
             from: &self.agreement.from,
-            to: &self.options.ae_title,
         };
         let most = self.options.max_object;
         Ok(match reception::receive(wire, id, &announced, self.inbox, most)? {

@@ -30,7 +30,11 @@ pub(super) fn fast_dir() -> TempDir {
 }
 
 pub(super) fn options(dir: &Path) -> Options {
-    let rule = |name: &str, wants_commitment| Rule { name: name.to_string(), wants_commitment };
+    let rule = |name: &str, wants_commitment| Rule {
+        name: name.to_string(),
+        kinds: Vec::new(),
+        wants_commitment,
+    };
     Options {
         dir: dir.to_path_buf(),
         keep_free: 0,
@@ -204,7 +208,7 @@ impl World {
 
     /// Everything came to its end exactly once, and only rows are left.
     pub(super) fn check_end(&self, spool: &Spool, inputs: &[Input]) {
-        let scans = spool.list(100, None).expect("lists");
+        let scans = spool.list(100, 0).expect("lists");
         assert_eq!(scans.len(), inputs.len());
         assert!(scans.iter().all(|scan| scan.stage == Stage::Expired), "{scans:?}");
         for input in inputs {
