@@ -1,6 +1,6 @@
 //! From a file's bytes to a radiograph, whatever the format; the content decides, not the name.
 
-mod lengths;
+pub(crate) mod lengths;
 
 use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;
@@ -9,7 +9,7 @@ use dicom_pixeldata::PixelDecoder;
 use models::radiograph::{Radiograph, RadiographError, check_size};
 
 /// A DICOM file says so behind a preamble of this many bytes.
-const PREAMBLE: usize = 128;
+pub(crate) const PREAMBLE: usize = 128;
 
 /// Why bytes are not a usable scan.
 #[derive(Debug, thiserror::Error)]
