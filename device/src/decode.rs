@@ -9,7 +9,7 @@ use dicom_pixeldata::PixelDecoder;
 use models::radiograph::{Radiograph, RadiographError, check_size};
 
 /// A DICOM file says so behind a preamble of this many bytes.
-const PREAMBLE: usize = 128;
+pub(crate) const PREAMBLE: usize = 128;
 
 /// Why bytes are not a usable scan.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod results;
 pub mod scp;
 pub mod scu;
+pub mod source;
 pub mod stow;
 pub mod syntaxes;
 pub mod tls;

@@ -9,7 +9,7 @@
 
 mod card;
 mod icon;
-mod words;
+pub(crate) mod words;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
