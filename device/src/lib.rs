@@ -20,6 +20,7 @@ pub mod dicom;
 pub mod event;
 pub mod gate;
 pub mod log;
+pub mod metrics;
 pub mod overlay;
 pub mod page;
 pub mod panel;
