@@ -39,6 +39,8 @@ pub fn router(app: App) -> Router {
         .route("/style.css", get(assets::style))
         .route("/script.js", get(assets::script))
         .route("/icon.svg", get(assets::icon))
+        // Browsers ask for it beside pictures, which name no icon.
+        .route("/favicon.ico", get(assets::icon))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_text));
     let router = if app.verifier.is_some() {

@@ -24,7 +24,7 @@ pub fn page(scans: &[ScanView], place: Place, health: &Health, session: &SignedI
     let content = html! {
         (status(health))
         section #scans data-live="" aria-labelledby="scans-title" {
-            h1 #scans-title { "Scans" @if place.number > 0 { " · page " (place.number + 1) } }
+            h1 #scans-title { "Scans" @if place.number > 0 { " · page " (u64::from(place.number) + 1) } }
             @if scans.is_empty() {
                 (empty(place))
             } @else {
@@ -170,7 +170,7 @@ fn pages(place: Place) -> Markup {
                 }
                 @if place.older {
                     a.button.quiet.older rel="next"
-                        href={ "/?page=" (place.number.saturating_add(1)) } { "Older" }
+                        href={ "/?page=" (u64::from(place.number) + 1) } { "Older" }
                 }
             }
         }

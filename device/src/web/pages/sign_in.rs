@@ -28,6 +28,9 @@ pub fn page(problem: Option<Problem>, next: &str) -> Html<String> {
                 @if let Some(problem) = problem { (complaint(problem)) }
                 form method="post" action="/sign-in" {
                     input type="hidden" name="next" value=(next);
+                    // Password managers keep a secret under a name.
+                    input type="text" name="board" value="Spinesight" autocomplete="username"
+                        hidden readonly;
                     label for="secret" { "Secret of this board" }
                     input #secret type="password" name="secret" required autofocus
                         autocomplete="current-password" autocapitalize="none" spellcheck="false"
