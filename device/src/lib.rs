@@ -22,6 +22,7 @@ pub mod event;
 pub mod failpoint;
 pub mod gate;
 pub mod log;
+pub mod metrics;
 pub mod overlay;
 pub mod page;
 pub mod panel;

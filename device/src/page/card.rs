@@ -9,7 +9,7 @@ use super::{Picture, Scan, icon, words};
 
 /// The scan's card. With one model, scan, heat map and finding stand side by side; with several,
 /// each model has a column of its own beside the scan.
-pub fn card(scan: &Scan<'_>) -> Markup {
+pub(super) fn card(scan: &Scan<'_>) -> Markup {
     let layout = if scan.results.len() == 1 { "single" } else { "several" };
     html! {
         article.card {
@@ -165,7 +165,8 @@ fn finding(record: &ScanRecord, picture: Option<&Picture>) -> Markup {
     }
 }
 
-fn probabilities(record: &ScanRecord) -> Markup {
+/// A bar for each class.
+pub fn probabilities(record: &ScanRecord) -> Markup {
     html! {
         table.bars {
             caption { "How sure, by class" }
@@ -174,7 +175,10 @@ fn probabilities(record: &ScanRecord) -> Markup {
                     tr.named[class == record.class] {
                         th scope="row" { (words::class(class)) }
                         td.bar aria-hidden="true" {
-                            span style={ "width:" (bar_width(record.probabilities.of(class))) } {}
+                            svg {
+                                rect height="100%" rx="3"
+                                    width=(bar_width(record.probabilities.of(class))) {}
+                            }
                         }
                         td.number { (words::percent(record.probabilities.of(class))) }
                     }
@@ -188,7 +192,8 @@ fn bar_width(probability: f32) -> String {
     format!("{:.1}%", probability.clamp(0.0, 1.0) * 100.0)
 }
 
-fn place(cam: &CamRecord, picture: Option<&Picture>) -> Markup {
+/// Where the hottest point lies.
+pub fn place(cam: &CamRecord, picture: Option<&Picture>) -> Markup {
     let [x, y] = cam.peak_xy;
     html! {
         p.place {
@@ -201,7 +206,7 @@ fn place(cam: &CamRecord, picture: Option<&Picture>) -> Markup {
 }
 
 /// Model and time, with the numbers that only a technician asks for folded away.
-fn facts(record: &ScanRecord) -> Markup {
+pub fn facts(record: &ScanRecord) -> Markup {
     let time = record.latency_ms;
     html! {
         div.facts {

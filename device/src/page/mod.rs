@@ -7,8 +7,8 @@
 //! - `words`: numbers and verdicts in plain language;
 //! - `icon`: the verdicts' symbols.
 
-mod card;
-mod icon;
+pub(crate) mod card;
+pub(crate) mod icon;
 pub(crate) mod words;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -19,7 +19,8 @@ use crate::record::{FailedRecord, Record, ScanRecord, Verdict};
 /// The sentence that no page goes without.
 pub const STATEMENT: &str = "Decision support that flags and explains. Not a diagnosis.";
 
-const STYLE: &str = include_str!("style.css");
+/// The look that every page of results shares.
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// No script, frame or request can come from a page, whatever a file is called.
 const POLICY: &str = "script-src 'none'; object-src 'none'; frame-src 'none'; \
@@ -267,19 +268,23 @@ fn guide() -> Markup {
 }
 
 /// The overlay's own colours over mid grey, from no to the strongest evidence.
-fn colour_scale() -> Markup {
-    const STEPS: u16 = 24;
-    let stops: Vec<String> = (0..=STEPS)
-        .map(|i| overlay::shown_colour(f32::from(i) / f32::from(STEPS), 128))
-        .map(|[red, green, blue]| format!("#{red:02x}{green:02x}{blue:02x}"))
-        .collect();
+pub(crate) fn colour_scale() -> Markup {
+    const STEPS: u16 = 63;
+    let share = |i: u16| f32::from(i) / f32::from(STEPS);
+    let colour = |i| {
+        let [red, green, blue] = overlay::shown_colour(share(i), 128);
+        format!("#{red:02x}{green:02x}{blue:02x}")
+    };
     html! {
         figure.scale {
-            div.strip style={ "background:linear-gradient(90deg," (stops.join(",")) ")" }
-                role="img"
+            // Attributes, not styles: a page from a server allows no inline style. Each field
+            // reaches beyond its end, so that no gap shows between two.
+            svg.strip viewBox={ "0 0 " (STEPS + 1) " 1" } preserveAspectRatio="none" role="img"
                 aria-label="Colour scale: grey for no evidence, then purple, red, orange and \
                             yellow for the strongest"
-            {}
+            {
+                @for i in 0..=STEPS { rect x=(i) width="1.5" height="1" fill=(colour(i)) {} }
+            }
             figcaption { span { "none" } span { "half" } span { "strongest" } }
         }
     }
