@@ -9,3 +9,4 @@ pub mod scu;
 pub mod stow;
 pub mod syntaxes;
 pub mod tls;
+pub mod worklist;

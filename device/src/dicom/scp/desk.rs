@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const LEAVING: Duration = Duration::from_millis(500);
 /// Connections that may be on their way out beside those that are counted.
 const SLACK: usize = 16;
-/// Between two reports of connections that are no senders.
+/// Between two reports of connections turned away for the same reason.
 const TELL: Duration = Duration::from_secs(1);
 
 /// The list of all connections.
@@ -24,7 +24,8 @@ pub struct Desk {
 struct Table {
     visits: HashMap<u64, Entry>,
     next: u64,
-    told: Option<Instant>,
+    /// When each reason was last told of.
+    told: HashMap<&'static str, Instant>,
 }
 
 struct Entry {
@@ -87,12 +88,13 @@ impl Desk {
         table.shut(|_| true);
     }
 
-    /// Whether to tell of a connection that is no sender: not more than once a second.
-    pub fn may_tell(&self) -> bool {
+    /// Whether to tell of a connection that came to no association: not more than once a second
+    /// for each reason.
+    pub fn may_tell(&self, reason: &'static str) -> bool {
         let mut table = self.lock();
-        let due = table.told.is_none_or(|told| told.elapsed() >= TELL);
+        let due = table.told.get(reason).is_none_or(|told| told.elapsed() >= TELL);
         if due {
-            table.told = Some(Instant::now());
+            table.told.insert(reason, Instant::now());
         }
         due
     }

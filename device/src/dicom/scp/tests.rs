@@ -407,6 +407,9 @@ fn an_object_that_is_not_the_announced_one_is_refused() {
     for (data, expected) in cases {
         assert_eq!(send(&mut peer, &command, &data), expected);
     }
+    let mut verification = service.peer(uids::VERIFICATION, SYNTAX);
+    let data = bytes_of(uids::VERIFICATION, "1.2.3", 10);
+    assert_eq!(send(&mut verification, &store_command(uids::VERIFICATION, "1.2.3"), &data), 0x0122);
     let other = store_command(uids::CT_IMAGE_STORAGE, "1.2.3");
     assert_eq!(send(&mut peer, &other, &bytes_of(CLASS, "1.2.3", 10)), 0x0122);
     let odd = store_command(CLASS, "../../etc");

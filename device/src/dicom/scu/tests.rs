@@ -189,7 +189,8 @@ fn statuses_are_successes_remarks_passing_or_lasting() {
 fn nonsense_and_aborts_are_passing_trouble() {
     let folder = tempfile::tempdir().expect("folder");
     type Answer = fn(&mut Peer, &Command, u8);
-    let answers: [Answer; 4] = [
+    let answers: [Answer; 5] = [
+        |peer, command, context| answer(peer, context, &Command::response(command, 0xFF00)),
         |peer, _, context| say(peer, context, PDataValueType::Command, vec![1, 2, 3]),
         |peer, command, context| {
             let other = Command::response(command, 0).with(element::RESPONDED, 999);
