@@ -330,6 +330,7 @@ fn no_request(error: WireError) -> &'static str {
     match error {
         WireError::TimedOut => "a connection asked for nothing",
         WireError::Closed | WireError::Broken(_) => "a connection ended before it asked",
+        WireError::Insecure => "a connection failed its TLS handshake",
         _ => "a connection asked for something that is not DICOM",
     }
 }

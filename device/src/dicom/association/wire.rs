@@ -44,6 +44,9 @@ pub enum WireError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(ErrorKind),
+    /// TLS failed: no common version, a certificate that is not trusted, or no TLS at all.
+    #[error("the secure connection failed")]
+    Insecure,
     /// The peer aborted the association.
     #[error("the peer aborted the association")]
     Aborted,
@@ -65,6 +68,8 @@ impl From<io::Error> for WireError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::TimedOut => WireError::TimedOut,
+            // How TLS reports whatever it does not like.
+            ErrorKind::InvalidData => WireError::Insecure,
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 WireError::Closed
             }
@@ -293,7 +298,9 @@ impl Wire {
     /// (PS3.8 section 9.3.8).
     pub fn abort(&mut self, why: WireError) {
         let source = match why {
-            WireError::Closed | WireError::Aborted | WireError::Broken(_) => return self.close(),
+            WireError::Closed | WireError::Aborted | WireError::Insecure | WireError::Broken(_) => {
+                return self.close();
+            }
             WireError::TimedOut => AbortRQSource::ServiceUser,
             WireError::Unrecognized => AbortRQSource::ServiceProvider(Reason::UnrecognizedPdu),
             WireError::Unexpected => AbortRQSource::ServiceProvider(Reason::UnexpectedPdu),
