@@ -13,7 +13,7 @@ use super::association::requestor::{Association, Context, Destination, Proposal}
 use super::association::socket::deadline_in;
 use super::association::wire::WireError;
 use super::identity::is_uid;
-use super::scu::{SendError, check_response};
+use super::scu::{SendError, check_response, with_association};
 use super::syntaxes;
 
 /// The only instance of the push model (PS3.4 annex J.3.5).
@@ -88,21 +88,13 @@ pub fn request(
         abstract_syntax: uids::STORAGE_COMMITMENT_PUSH_MODEL.into(),
         transfer_syntaxes: syntaxes::PLAIN.map(String::from).into(),
     };
-    let mut association = Association::open(destination, &[proposal])?;
-    let Some(context) = association.contexts.first().cloned() else {
-        association.release();
-        return Err(SendError::Unsupported);
-    };
-    match exchange(&mut association, &context, transaction, objects, wait) {
-        Ok(report) => {
-            association.release();
-            Ok(report)
-        }
-        Err(error) => {
-            association.wire.abort(WireError::TimedOut);
-            Err(error)
-        }
-    }
+    with_association(destination, &[proposal], |association| {
+        let context = association.contexts.first().cloned().ok_or(SendError::Unsupported)?;
+        let report = exchange(association, &context, transaction, objects, wait)?;
+        // For the release, should the wait have used the time up.
+        association.wire.set_deadline(deadline_in(destination.timeouts.pause));
+        Ok(report)
+    })
 }
 
 fn exchange(
@@ -125,11 +117,8 @@ fn exchange(
     // The report may come before the response to the request (PS3.7 section 10.1.1).
     let mut report = None;
     loop {
-        if answered {
-            if report.is_some() || wait.is_zero() {
-                return Ok(report);
-            }
-            association.wire.set_deadline(deadline_in(wait));
+        if answered && (report.is_some() || wait.is_zero()) {
+            return Ok(report);
         }
         let message = match association.wire.receive_message(MAX_SMALL) {
             // The peer took the request and would rather report later.
@@ -142,13 +131,16 @@ fn exchange(
             let data = message.data.unwrap_or_default();
             let event_type = message.command.number(element::EVENT_TYPE).unwrap_or(0);
             let read = Report::read(event_type, &data, &context.transfer_syntax);
-            let status = if read.is_ok() { 0 } else { UNEXPLAINED };
+            let read = read.ok().filter(|report| report.transaction == transaction);
+            // A report on another request is not taken here, so that its sender tries elsewhere.
+            let status = if read.is_some() { 0 } else { UNEXPLAINED };
             let response = Command::response(&message.command, status);
             association.wire.send_command(message.context, &response)?;
-            report = read.ok().filter(|report| report.transaction == transaction);
+            report = report.or(read);
         } else {
             check_response(&message.command, field::N_ACTION, 1)?;
             answered = true;
+            association.wire.set_deadline(deadline_in(wait));
         }
     }
 }

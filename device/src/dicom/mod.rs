@@ -10,3 +10,4 @@ pub mod source;
 pub mod stow;
 pub mod syntaxes;
 pub mod tls;
+pub mod worklist;

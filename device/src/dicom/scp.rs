@@ -118,8 +118,8 @@ pub trait Inbox: Send + Sync {
     fn begin(&self) -> Result<Box<dyn Reception>, Refusal>;
 
     /// A sender was turned away or an object refused. `from` is its AE title, or its IP address
-    /// where it gave none. Connections that are no DICOM senders are told about once a second at
-    /// most.
+    /// where it gave none. Of connections that come to no association, each reason is told once a
+    /// second at most.
     fn refused(&self, _from: &str, _reason: &'static str) {}
 
     /// A destination reports on a request for storage commitment: SOP Instance UIDs that it will
@@ -299,8 +299,10 @@ impl Scp {
                 service::serve(&mut wire, &agreement, &self.options, &*self.inbox, visit, stop);
             }
             Err(negotiation::TurnedAway::Request { from, reason }) => {
-                wire.close();
-                self.inbox.refused(&from, reason);
+                wire.finish();
+                if visit.desk().may_tell(reason) {
+                    self.inbox.refused(&from, reason);
+                }
             }
             Err(negotiation::TurnedAway::Wire(error)) => {
                 wire.abort(error);
@@ -315,9 +317,9 @@ impl Scp {
         Ok(Transport::TlsServer(Box::new(StreamOwned::new(connection, socket))))
     }
 
-    /// Tells of a connection that is no sender, unless one was told of just now.
+    /// Tells of a connection that is no sender, unless the like was told of just now.
     fn refused_visit(&self, desk: &Desk, address: IpAddr, reason: &'static str) {
-        if desk.may_tell() {
+        if desk.may_tell(reason) {
             self.inbox.refused(&address.to_string(), reason);
         }
     }
@@ -328,6 +330,7 @@ fn no_request(error: WireError) -> &'static str {
     match error {
         WireError::TimedOut => "a connection asked for nothing",
         WireError::Closed | WireError::Broken(_) => "a connection ended before it asked",
+        WireError::Insecure => "a connection failed its TLS handshake",
         _ => "a connection asked for something that is not DICOM",
     }
 }

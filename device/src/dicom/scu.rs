@@ -69,6 +69,9 @@ pub enum SendError {
     /// The object in the file is none, or not the one that was announced.
     #[error("the object's file is not what it should be")]
     Object,
+    /// A question that cannot be asked.
+    #[error("the question is not valid")]
+    Question,
     /// What is needed to sign in or to trust the destination is missing.
     #[error("the destination's credentials or certificates cannot be used: {0}")]
     Credentials(String),
@@ -82,7 +85,10 @@ impl SendError {
             SendError::Open(OpenError::Rejected { transient, .. }) => *transient,
             SendError::Open(OpenError::Request | OpenError::Tls) => false,
             SendError::Open(_) | SendError::Wire(_) | SendError::Answer | SendError::Web(_) => true,
-            SendError::Unsupported | SendError::Object | SendError::Credentials(_) => false,
+            SendError::Unsupported
+            | SendError::Object
+            | SendError::Question
+            | SendError::Credentials(_) => false,
             SendError::Status(status) => Outcome::of(*status) != Outcome::Refused,
             SendError::Http(status) => matches!(status, 408 | 425 | 429 | 500 | 502..=504 | 507),
             SendError::File(kind) => *kind != io::ErrorKind::NotFound,
@@ -299,19 +305,27 @@ fn response(association: &mut Association, field: u16, message: u16) -> Result<u
     check_response(&answer.command, field, message)
 }
 
-/// The status of a response to this request, where it is a success or a warning.
+/// The status of the only response to a request, where it is a success or a warning.
 ///
 /// # Errors
 /// [`SendError::Status`] for a failure, [`SendError::Answer`] for no such response.
 pub(super) fn check_response(answer: &Command, field: u16, message: u16) -> Result<u16, SendError> {
-    let expected = answer.field() == field | field::RESPONSE
-        && answer.number(element::RESPONDED) == Some(message);
-    let status = answer.number(element::STATUS).filter(|_| expected).ok_or(SendError::Answer)?;
+    let status = status(answer, field, message)?;
     match Outcome::of(status) {
         Outcome::Done | Outcome::Warning => Ok(status),
-        Outcome::Pending => Err(SendError::Answer),
         Outcome::Later | Outcome::Refused => Err(SendError::Status(status)),
+        Outcome::Pending => Err(SendError::Answer),
     }
+}
+
+/// The status of a response to a request, whatever it is.
+///
+/// # Errors
+/// [`SendError::Answer`] for no such response.
+pub(super) fn status(answer: &Command, field: u16, message: u16) -> Result<u16, SendError> {
+    let expected = answer.field() == field | field::RESPONSE
+        && answer.number(element::RESPONDED) == Some(message);
+    answer.number(element::STATUS).filter(|_| expected).ok_or(SendError::Answer)
 }
 
 #[cfg(test)]

@@ -136,3 +136,70 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 fn setup(error: impl std::fmt::Display) -> TlsError {
     TlsError::Setup(error.to_string())
 }
+
+/// Certificates for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A certificate authority.
+    pub(crate) struct Authority {
+        certificate: rcgen::Certificate,
+        issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    }
+
+    impl Authority {
+        pub(crate) fn new() -> Self {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            let key = rcgen::KeyPair::generate().expect("key");
+            let certificate = params.self_signed(&key).expect("sign");
+            Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+        }
+
+        /// Writes its own certificate into a folder.
+        pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
+            write(folder, &format!("{name}.pem"), &self.certificate.pem())
+        }
+
+        /// Writes a certificate for `localhost` and its key into a folder.
+        pub(crate) fn issue(&self, folder: &Path, name: &str) -> Identity {
+            let params = rcgen::CertificateParams::new(vec!["localhost".into()]).expect("params");
+            let key = rcgen::KeyPair::generate().expect("key");
+            let certificate = params.signed_by(&key, &self.issuer).expect("sign");
+            Identity {
+                certificate: write(folder, &format!("{name}.pem"), &certificate.pem()),
+                key: write(folder, &format!("{name}.key"), &key.serialize_pem()),
+            }
+        }
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("write");
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Authority;
+    use super::*;
+
+    #[test]
+    fn unusable_files_are_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let identity = Authority::new().issue(folder.path(), "board");
+        let missing = folder.path().join("missing");
+        let swapped =
+            Identity { certificate: identity.key.clone(), key: identity.certificate.clone() };
+        let others = Identity { key: Authority::new().issue(folder.path(), "b").key, ..identity };
+        assert!(
+            matches!(client(&missing, None), Err(TlsError::Read { path, .. }) if path == missing)
+        );
+        assert!(
+            matches!(server(&swapped, None), Err(TlsError::Content { path, .. }) if path == swapped.certificate)
+        );
+        assert!(matches!(server(&others, None), Err(TlsError::Setup(_))));
+    }
+}

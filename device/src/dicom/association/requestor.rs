@@ -165,7 +165,10 @@ impl Association {
     pub fn release(mut self) {
         let released = self.wire.send(&Pdu::ReleaseRQ).and_then(|()| self.wire.receive());
         match released {
-            Ok(Pdu::ReleaseRP) => self.wire.close(),
+            Ok(Pdu::ReleaseRP) => {
+                self.wire.end_writing();
+                self.wire.close();
+            }
             Ok(_) => self.wire.abort(WireError::Unexpected),
             Err(error) => self.wire.abort(error),
         }

@@ -88,9 +88,13 @@ impl Transport {
         self.socket().deadline = deadline;
     }
 
-    /// Says goodbye where TLS wants it, and shuts the connection. Failures are of no interest: it
-    /// is over either way.
+    /// Shuts the connection. A failure is of no interest: it is over either way.
     pub fn close(&mut self) {
+        let _ = self.socket().tcp.shutdown(Shutdown::Both);
+    }
+
+    /// Tells the peer that nothing more is sent. A failure is of no interest either.
+    pub fn end_writing(&mut self) {
         match self {
             Transport::Plain(_) => {}
             Transport::TlsServer(tls) => {
@@ -102,7 +106,7 @@ impl Transport {
                 let _ = tls.flush();
             }
         }
-        let _ = self.socket().tcp.shutdown(Shutdown::Both);
+        let _ = self.socket().tcp.shutdown(Shutdown::Write);
     }
 
     fn socket(&mut self) -> &mut Socket {

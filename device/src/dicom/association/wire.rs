@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dicom_ul::pdu::{
     AbortRQServiceProviderReason as Reason, AbortRQSource, PDataValue, PDataValueType, Pdu,
@@ -13,7 +13,7 @@ use dicom_ul::pdu::{
 };
 
 use super::command::{Command, MAX_COMMAND};
-use super::socket::Transport;
+use super::socket::{Transport, deadline_in};
 
 /// Longest association request or answer, in bytes: 128 contexts with the transfer syntaxes that
 /// exist need less. The negotiated maximum holds for P-DATA alone (PS3.8 annex D.1).
@@ -27,6 +27,11 @@ const VALUE_HEAD: u32 = 6;
 /// Bytes of a unit's head: its type, a reserved byte and its length.
 const HEAD: usize = 6;
 
+/// How long a peer may take to read the last unit and close the connection.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// Most bytes read and dropped meanwhile.
+const MAX_UNREAD: u64 = 1024 * 1024;
+
 /// Why nothing more comes over a connection. Never quotes what was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -39,6 +44,9 @@ pub enum WireError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(ErrorKind),
+    /// TLS failed: no common version, a certificate that is not trusted, or no TLS at all.
+    #[error("the secure connection failed")]
+    Insecure,
     /// The peer aborted the association.
     #[error("the peer aborted the association")]
     Aborted,
@@ -60,6 +68,8 @@ impl From<io::Error> for WireError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::TimedOut => WireError::TimedOut,
+            // How TLS reports whatever it does not like.
+            ErrorKind::InvalidData => WireError::Insecure,
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 WireError::Closed
             }
@@ -288,7 +298,9 @@ impl Wire {
     /// (PS3.8 section 9.3.8).
     pub fn abort(&mut self, why: WireError) {
         let source = match why {
-            WireError::Closed | WireError::Aborted | WireError::Broken(_) => return self.close(),
+            WireError::Closed | WireError::Aborted | WireError::Insecure | WireError::Broken(_) => {
+                return self.close();
+            }
             WireError::TimedOut => AbortRQSource::ServiceUser,
             WireError::Unrecognized => AbortRQSource::ServiceProvider(Reason::UnrecognizedPdu),
             WireError::Unexpected => AbortRQSource::ServiceProvider(Reason::UnexpectedPdu),
@@ -297,9 +309,23 @@ impl Wire {
             }
         };
         // The deadline may have passed; an abort that fits into the socket's buffer needs no time.
-        self.set_deadline(super::socket::deadline_in(GOODBYE));
+        self.set_deadline(deadline_in(GOODBYE));
         let _ = self.send(&Pdu::AbortRQ { source });
+        self.finish();
+    }
+
+    /// Ends the connection once the peer has had a moment to read the last unit: to close it while
+    /// bytes from the peer lie unread would take that unit away from it.
+    pub fn finish(&mut self) {
+        self.set_deadline(deadline_in(GOODBYE));
+        self.transport.end_writing();
+        let _ = io::copy(&mut (&mut self.transport).take(MAX_UNREAD), &mut io::sink());
         self.close();
+    }
+
+    /// Tells the peer that nothing more is sent.
+    pub fn end_writing(&mut self) {
+        self.transport.end_writing();
     }
 
     /// Ends the connection.
@@ -307,9 +333,6 @@ impl Wire {
         self.transport.close();
     }
 }
-
-/// How long a peer that did wrong may take to hear of it.
-const GOODBYE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Why a data set was not sent.
 #[derive(Debug)]

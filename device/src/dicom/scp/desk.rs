@@ -5,11 +5,13 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// How long the accepting thread waits for a connection that was dropped to be gone.
 const LEAVING: Duration = Duration::from_millis(500);
 /// Connections that may be on their way out beside those that are counted.
 const SLACK: usize = 16;
-/// Between two reports of connections that are no senders.
+/// Between two reports of connections turned away for the same reason.
 const TELL: Duration = Duration::from_secs(1);
 
 /// The list of all connections.
@@ -24,7 +26,8 @@ pub struct Desk {
 struct Table {
     visits: HashMap<u64, Entry>,
     next: u64,
-    told: Option<Instant>,
+    /// When each reason was last told of.
+    told: HashMap<&'static str, Instant>,
 }
 
 struct Entry {
@@ -87,12 +90,13 @@ impl Desk {
         table.shut(|_| true);
     }
 
-    /// Whether to tell of a connection that is no sender: not more than once a second.
-    pub fn may_tell(&self) -> bool {
+    /// Whether to tell of a connection that came to no association: not more than once a second
+    /// for each reason.
+    pub fn may_tell(&self, reason: &'static str) -> bool {
         let mut table = self.lock();
-        let due = table.told.is_none_or(|told| told.elapsed() >= TELL);
+        let due = table.told.get(reason).is_none_or(|told| told.elapsed() >= TELL);
         if due {
-            table.told = Some(Instant::now());
+            table.told.insert(reason, Instant::now());
         }
         due
     }
@@ -108,7 +112,8 @@ impl Table {
         self.visits.values().filter(|entry| of(entry.stage)).count()
     }
 
-    /// Of the address that has most connections waiting, the oldest goes.
+    /// Of the address that has most connections waiting, the oldest goes; rather one that says
+    /// nothing than one whose request has only not been read yet.
     fn drop_one_that_waits(&mut self) {
         let waiting = || self.visits.iter().filter(|(_, entry)| entry.stage == Stage::Waiting);
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
@@ -117,7 +122,9 @@ impl Table {
         }
         let crowd = |entry: &Entry| by_address.get(&entry.address).copied().unwrap_or(0);
         let victim = waiting()
-            .max_by_key(|(number, entry)| (crowd(entry), std::cmp::Reverse(**number)))
+            .max_by_key(|(number, entry)| {
+                (!entry.has_unread(), crowd(entry), std::cmp::Reverse(**number))
+            })
             .map(|(number, _)| *number);
         if let Some(entry) = victim.and_then(|number| self.visits.get_mut(&number)) {
             entry.shut();
@@ -130,6 +137,12 @@ impl Table {
 }
 
 impl Entry {
+    /// Whether bytes have come that its thread has not read.
+    fn has_unread(&self) -> bool {
+        let mut socket = [PollFd::new(&self.tcp, PollFlags::IN)];
+        poll(&mut socket, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// Wakes the thread that reads from the connection.
     fn shut(&mut self) {
         self.stage = Stage::Leaving;

@@ -15,6 +15,7 @@ use crate::dicom::association::socket::deadline_in;
 use crate::dicom::association::wire::{Wire, WireError};
 use crate::dicom::commitment::Report;
 use crate::dicom::identity::is_uid;
+use crate::dicom::syntaxes::STORAGE;
 
 /// Status: processing failure (PS3.7 annex C.5.8).
 const PROCESSING_FAILURE: u16 = 0x0110;
@@ -55,7 +56,7 @@ pub fn serve(
             Ok(None) => {
                 // A peer that does not wait for the answer has nothing to lose.
                 let _ = wire.send(&Pdu::ReleaseRP);
-                return wire.close();
+                return wire.finish();
             }
             Err(error) => return session.end(wire, error),
         }
@@ -100,13 +101,17 @@ impl Session<'_> {
         let status = if !command.has_data_set() {
             self.refused("an object came without its data");
             MISTYPED_ARGUMENT
-        } else if command.uid(element::AFFECTED_CLASS) != Some(&context.abstract_syntax) {
+        } else if command.uid(element::AFFECTED_CLASS) != Some(&context.abstract_syntax)
+            || !STORAGE.contains(&context.abstract_syntax.as_str())
+        {
             reception::discard(wire, id)?;
             self.refused("an object's class is not the negotiated one");
             CLASS_NOT_SUPPORTED
         } else {
             self.receive(wire, id, context, command)?
         };
+        // The object is safe by now, or refused: its sender gets time to hear of it.
+        wire.set_deadline(deadline_in(self.options.timeouts.pause));
         wire.send_command(id, &Command::response(command, status))
     }
 

@@ -17,6 +17,7 @@ use crate::dicom::association::data_set;
 use crate::dicom::association::requestor::{Association, OpenError, Proposal};
 use crate::dicom::commitment::Report;
 use crate::dicom::scu::{self, Destination, ObjectFile, SendError, Timeouts};
+use crate::dicom::tls::testing::Authority;
 use crate::dicom::tls::{self, Identity};
 
 const CLASS: &str = uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION;
@@ -407,6 +408,9 @@ fn an_object_that_is_not_the_announced_one_is_refused() {
     for (data, expected) in cases {
         assert_eq!(send(&mut peer, &command, &data), expected);
     }
+    let mut verification = service.peer(uids::VERIFICATION, SYNTAX);
+    let data = bytes_of(uids::VERIFICATION, "1.2.3", 10);
+    assert_eq!(send(&mut verification, &store_command(uids::VERIFICATION, "1.2.3"), &data), 0x0122);
     let other = store_command(uids::CT_IMAGE_STORAGE, "1.2.3");
     assert_eq!(send(&mut peer, &other, &bytes_of(CLASS, "1.2.3", 10)), 0x0122);
     let odd = store_command(CLASS, "../../etc");
@@ -689,19 +693,8 @@ fn our_own_sender_and_receiver_understand_each_other() {
 fn tls_lets_in_those_with_a_certificate_alone() {
     let folder = tempfile::tempdir().expect("folder");
     let authority = Authority::new();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("write");
-        path
-    };
-    let ca = file("ca.pem", &authority.certificate.pem());
-    let identity = |name: &str| {
-        let (certificate, key) = authority.issue(name);
-        Identity {
-            certificate: file(&format!("{name}.pem"), &certificate),
-            key: file(&format!("{name}.key"), &key),
-        }
-    };
+    let ca = authority.write(folder.path(), "ca");
+    let identity = |name: &str| authority.issue(folder.path(), name);
     let mut options = options();
     options.tls = Some(tls::server(&identity("board"), Some(&ca)).expect("server"));
     let service = run(options, Mood::Takes);
@@ -714,30 +707,9 @@ fn tls_lets_in_those_with_a_certificate_alone() {
     };
     scu::echo(&destination(Some(&identity("xray")))).expect("with a certificate");
     scu::echo(&destination(None)).expect_err("without a certificate");
+    service.shelf.wait_refused("a connection failed its TLS handshake");
     scu::echo(&service.destination()).expect_err("without TLS");
+    let stranger = Authority::new().issue(folder.path(), "stranger");
+    scu::echo(&destination(Some(&stranger))).expect_err("with a certificate of others");
     scu::echo(&destination(Some(&identity("xray")))).expect("again");
-}
-
-/// A certificate authority for these tests.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().expect("key");
-        let certificate = params.self_signed(&key).expect("sign");
-        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
-    }
-
-    fn issue(&self, name: &str) -> (String, String) {
-        let names = vec!["localhost".into(), name.into()];
-        let params = rcgen::CertificateParams::new(names).expect("params");
-        let key = rcgen::KeyPair::generate().expect("key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("sign");
-        (certificate.pem(), key.serialize_pem())
-    }
 }

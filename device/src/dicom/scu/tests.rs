@@ -189,7 +189,8 @@ fn statuses_are_successes_remarks_passing_or_lasting() {
 fn nonsense_and_aborts_are_passing_trouble() {
     let folder = tempfile::tempdir().expect("folder");
     type Answer = fn(&mut Peer, &Command, u8);
-    let answers: [Answer; 4] = [
+    let answers: [Answer; 5] = [
+        |peer, command, context| answer(peer, context, &Command::response(command, 0xFF00)),
         |peer, _, context| say(peer, context, PDataValueType::Command, vec![1, 2, 3]),
         |peer, command, context| {
             let other = Command::response(command, 0).with(element::RESPONDED, 999);
@@ -322,10 +323,13 @@ fn a_commitment_is_reported_at_once_or_later() {
             assert_eq!(asked.element(tags::TRANSACTION_UID).unwrap().to_str().unwrap(), "1.9");
             answer(peer, context, &Command::response(&command, 0));
             if at_once {
-                answer(peer, context, &report_command());
-                say(peer, context, PDataValueType::Data, report("1.9", &["1.2.3"]));
-                let (response, ..) = receive(peer);
-                assert_eq!(response.number(element::STATUS), Some(0));
+                // One on another request first.
+                for (transaction, status) in [("1.8", 0x0110), ("1.9", 0)] {
+                    answer(peer, context, &report_command());
+                    say(peer, context, PDataValueType::Data, report(transaction, &["1.2.3"]));
+                    let (response, ..) = receive(peer);
+                    assert_eq!(response.number(element::STATUS), Some(status));
+                }
             }
             release(peer);
         });

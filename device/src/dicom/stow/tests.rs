@@ -2,7 +2,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
+use rustls::{ServerConnection, StreamOwned};
+
 use super::*;
+use crate::dicom::tls;
+use crate::dicom::tls::testing::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -11,21 +15,26 @@ fn serve(answer: &'static str) -> (String, JoinHandle<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let url = format!("http://{}/studies", listener.local_addr().expect("address"));
     let thread = thread::spawn(move || {
-        let (mut tcp, _) = listener.accept().expect("accept");
-        let mut reader = BufReader::new(tcp.try_clone().expect("clone"));
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(reader.read_line(&mut head).expect("read"), 0);
-        }
-        let length = head.to_lowercase();
-        let length = length.split("content-length: ").nth(1).expect("length");
-        let length: usize = length.lines().next().expect("line").parse().expect("number");
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).expect("body");
-        tcp.write_all(answer.as_bytes()).expect("write");
-        (head, body)
+        let (tcp, _) = listener.accept().expect("accept");
+        take_one(tcp, answer).expect("request")
     });
     (url, thread)
+}
+
+fn take_one(stream: impl Read + Write, answer: &str) -> io::Result<(String, Vec<u8>)> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head)?, 0);
+    }
+    let length = head.to_lowercase();
+    let length = length.split("content-length: ").nth(1).expect("length");
+    let length: usize = length.lines().next().expect("line").parse().expect("number");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    reader.get_mut().write_all(answer.as_bytes())?;
+    reader.get_mut().flush()?;
+    Ok((head, body))
 }
 
 fn destination(url: String) -> WebDestination {
@@ -113,6 +122,35 @@ fn a_silent_server_ends_at_the_deadline() {
     destination.request = Duration::from_millis(200);
     let error = store(&destination, &[object(file.path().into())]).expect_err("silence");
     assert!(error.is_transient(), "{error}");
+}
+
+#[test]
+fn a_server_is_trusted_through_the_given_authority_alone() {
+    let folder = tempfile::tempdir().expect("folder");
+    let authority = Authority::new();
+    let ca = authority.write(folder.path(), "ca");
+    let other = Authority::new().write(folder.path(), "other");
+    let config = tls::server(&authority.issue(folder.path(), "server"), None).expect("server");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let server = thread::spawn(move || {
+        let take = || {
+            let (tcp, _) = listener.accept().expect("accept");
+            let connection = ServerConnection::new(config.clone()).expect("connection");
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            take_one(StreamOwned::new(connection, tcp), answer).is_ok()
+        };
+        [take(), take()]
+    });
+    let mut destination = destination(format!("https://localhost:{port}/studies"));
+    let object = object(other.clone());
+    let mut send = |ca| {
+        destination.ca = Some(ca);
+        store(&destination, std::slice::from_ref(&object))
+    };
+    send(other).expect_err("not trusted");
+    send(ca).expect("trusted");
+    assert_eq!(server.join().expect("server"), [false, true]);
 }
 
 #[test]
