@@ -135,8 +135,7 @@ impl Spool {
         for dir in [layout.incoming(), layout.scans(), layout.trash(), layout.damaged()] {
             fs::create_dir_all(&dir).map_err(&cannot)?;
         }
-        // The spool's own name must survive, too.
-        durable::sync_dir(layout.root()).map_err(&cannot)?;
+        // The spool's own name must survive, too; the names in it are synced with the database.
         if let Some(parent) = layout.root().parent().filter(|dir| dir.is_dir()) {
             durable::sync_dir(parent).map_err(&cannot)?;
         }

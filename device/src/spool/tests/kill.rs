@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::world::{World, fast_dir, inputs, options};
+use super::world::{World, inputs, options};
+use crate::durable::forgetful::fast_dir;
 use crate::failpoint;
 use crate::spool::Spool;
 
@@ -59,7 +60,7 @@ fn check(point: &str, n: u32) -> bool {
 }
 
 /// The spool's fail points.
-pub(super) fn points() -> impl Iterator<Item = &'static str> {
+pub(super) fn points() -> impl Iterator<Item = &'static str> + Clone {
     failpoint::ALL.iter().copied().filter(|point| !point.starts_with("audit."))
 }
 
@@ -71,4 +72,52 @@ fn a_kill_at_any_durable_step_loses_and_repeats_nothing() {
         assert!(is_once || times >= SCANS, "{point} was reached {times} times");
         assert!(times > 0, "{point} was never reached");
     }
+}
+
+/// How many scans the long test sends, and how many at a time.
+const MANY: usize = 10_000;
+const BATCH: usize = 100;
+
+#[test]
+#[ignore = "the child's part: does something only where its parent says so"]
+fn lives_long() {
+    let Some(dir) = env::var_os(CHILD) else { return };
+    let world = World::new(Path::new(&dir));
+    let (spool, _) = Spool::open(options(&world.spool())).expect("opens");
+    let inputs = inputs(MANY);
+    for end in (BATCH..=MANY).step_by(BATCH) {
+        world.drive(&spool, &inputs[..end]).expect("drives");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_scans_outlive_a_kill_at_every_durable_step() {
+    let dir = fast_dir();
+    let mut kills = 0;
+    for (round, point) in points().cycle().enumerate() {
+        // Late enough to get on, at another scan each time.
+        let n = if is_rare(point) { 1 } else { 50 + (7 * round) % 100 };
+        let life = child("kill::lives_long", dir.path())
+            .env(failpoint::VARIABLE, format!("{point}:{n}"))
+            .status()
+            .expect("runs");
+        if life.success() {
+            break;
+        }
+        assert_eq!(life.signal(), Some(9), "{point}:{n}");
+        kills += 1;
+        let world = World::new(dir.path());
+        let (spool, recovery) = Spool::open(options(&world.spool())).expect("opens");
+        assert!(recovery.lost.is_empty() && recovery.set_back.is_empty(), "{point}:{n}");
+        assert!(recovery.damaged_database.is_none() && recovery.unreadable.is_empty());
+        drop(spool);
+    }
+    assert!(kills > points().count(), "each step was met, {kills} kills in all");
+    World::new(dir.path()).check_receivers(&inputs(MANY));
+}
+
+/// Steps that come once for many scans.
+fn is_rare(point: &str) -> bool {
+    ["expire.commit", "expire.marked", "recovery.commit", "recovery.committed"].contains(&point)
 }

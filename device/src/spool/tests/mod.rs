@@ -1,7 +1,6 @@
 //! The spool's behaviour, and what it survives.
 
 mod behaviour;
-mod disk;
 mod kill;
 mod power;
 mod recovery;

@@ -3,18 +3,12 @@
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use super::disk::{library, restore};
 use super::kill::{CHILD, SCANS, child, points};
-use super::world::{World, fast_dir, inputs, options};
+use super::world::{World, inputs, options};
+use crate::durable::forgetful::{fast_dir, library, on_disk, restore};
 use crate::failpoint;
 use crate::spool::{Spool, SpoolError};
-
-fn on_disk(mut command: Command, library: &Path, root: &Path) -> Command {
-    command.env("LD_PRELOAD", library).env("DISK_ROOT", root);
-    command
-}
 
 /// Cuts the power at the Nth time a point is reached, checks, and lets the next life finish.
 fn check(library: &Path, point: &str, n: u32) -> bool {

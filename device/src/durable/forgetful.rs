@@ -1,13 +1,15 @@
-//! The disk of `disk.c`, which forgets and fails.
+//! A disk that forgets what was not synced and fails when told, for tests: see `forgetful.c`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 /// Compiles the disk into a folder; returns the library to preload.
-pub(super) fn library(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("disk.c"), dir.join("disk.so"));
-    fs::write(&source, include_str!("disk.c")).expect("writes");
+pub(crate) fn library(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("forgetful.c"), dir.join("forgetful.so"));
+    fs::write(&source, include_str!("forgetful.c")).expect("writes");
     let compiled = Command::new("cc")
         .args(["-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-o"])
         .args([&library, &source])
@@ -16,8 +18,21 @@ pub(super) fn library(dir: &Path) -> PathBuf {
     library
 }
 
+/// A command on this disk, for what lies below `root`.
+pub(crate) fn on_disk(mut command: Command, library: &Path, root: &Path) -> Command {
+    command.env("LD_PRELOAD", library).env("DISK_ROOT", root);
+    command
+}
+
+/// A folder in memory where there is one, for a killed process leaves it as a disk would.
+pub(crate) fn fast_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+    dir.expect("a folder")
+}
+
 /// Makes a folder as a power cut leaves it, from what the disk noted about another.
-pub(super) fn restore(store: &Path, folder: &Path, to: &Path) {
+pub(crate) fn restore(store: &Path, folder: &Path, to: &Path) {
     use std::os::unix::fs::MetadataExt;
     restore_folder(store, fs::metadata(folder).expect("is there").ino(), to);
 }
