@@ -1,5 +1,8 @@
 //! Durable steps on files and folders: what returns `Ok` survives a power cut.
 
+#[cfg(test)]
+pub(crate) mod forgetful;
+
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;

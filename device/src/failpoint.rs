@@ -35,6 +35,8 @@ pub const ALL: &[&str] = &[
     "judged.commit",
     "judged.recorded",
     "judged.synced",
+    "recovery.commit",
+    "recovery.committed",
     "rendered.commit",
     "rendered.described",
     "rendered.recorded",

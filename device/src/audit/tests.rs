@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::chain::{file_path, files};
 use super::{Audit, AuditError, Entry, Fault, Head, verify};
+use crate::durable::forgetful::{fast_dir, library, on_disk, restore};
 use crate::event::{Event, ScanId};
 use crate::failpoint;
 
@@ -18,12 +19,6 @@ use crate::failpoint;
 const CHILD: &str = "SPINESIGHT_AUDIT_CHILD";
 /// Small enough for several files.
 const ROTATE_AT: u64 = 1000;
-
-fn fast_dir() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
-    dir.expect("a folder")
-}
 
 fn entry(n: u64) -> Entry {
     Entry::Received { scan: ScanId::of(&n.to_be_bytes()), from: "XRAY".into() }
@@ -232,34 +227,63 @@ fn words_that_are_no_head() {
 #[ignore = "the child's part: does something only where its parent says so"]
 fn writes() {
     let Some(dir) = env::var_os(CHILD) else { return };
-    let audit = Audit::open_with(Path::new(&dir), ROTATE_AT).expect("opens");
-    (0..12).for_each(|n| {
+    let dir = Path::new(&dir);
+    let audit = Audit::open_with(&dir.join("trail"), ROTATE_AT).expect("opens");
+    for n in 0..12_u64 {
         audit.record(&entry(n)).expect("records");
-        fs::write(Path::new(&dir).join("promised"), (n + 1).to_string()).expect("writes");
-    });
+        fs::write(dir.join("promised"), (n + 1).to_string()).expect("writes");
+    }
+}
+
+/// Every fail point of the trail, each at the first times it is reached.
+fn points() -> Vec<String> {
+    let ours = |point: &&&str| point.starts_with("audit.") || point.starts_with("disk.");
+    let times = |point: &str| if point == "audit.rotated" { 1 } else { 12 };
+    let each = |point: &&str| (1..=times(point)).map(|n| format!("{point}:{n}")).collect();
+    failpoint::ALL.iter().filter(ours).map(each).collect::<Vec<Vec<_>>>().concat()
+}
+
+/// A child that writes a trail below `dir` and dies at a point.
+fn child(dir: &Path, point: &str) -> Command {
+    let mut child = Command::new(env::current_exe().expect("has a name"));
+    child.args(["--exact", "audit::tests::writes", "--ignored", "-q"]).stdout(Stdio::null());
+    child.env(CHILD, dir).env(failpoint::VARIABLE, point);
+    child
+}
+
+/// The trail goes on, is intact and contains what was promised.
+fn check(trail: &Path, promised: &Path, point: &str) {
+    let promised = fs::read_to_string(promised).unwrap_or_default().parse().unwrap_or(0);
+    let audit = Audit::open_with(trail, ROTATE_AT).expect("opens");
+    audit.record(&Entry::Stopped).expect("goes on");
+    let report = verify(trail, &[]).expect("is intact");
+    assert!(report.head.seq > promised, "{point}");
 }
 
 #[test]
 fn a_kill_at_any_step_leaves_an_intact_trail_with_all_it_promised() {
-    let points = ["audit.", "disk."];
-    let points = failpoint::ALL.iter().filter(|p| points.iter().any(|start| p.starts_with(start)));
-    for point in points {
-        for n in 1..4 {
-            let dir = fast_dir();
-            let mut child = Command::new(env::current_exe().expect("has a name"));
-            child
-                .args(["--exact", "audit::tests::writes", "--ignored", "-q"])
-                .stdout(Stdio::null());
-            child.env(CHILD, dir.path()).env(failpoint::VARIABLE, format!("{point}:{n}"));
-            let status = child.status().expect("runs");
-            let is_rotation = *point == "audit.rotated";
-            assert!(status.signal() == Some(9) || (is_rotation && n > 1), "{point}:{n} {status}");
-            let promised = fs::read_to_string(dir.path().join("promised")).unwrap_or_default();
-            let promised: u64 = promised.parse().unwrap_or(0);
-            let audit = Audit::open_with(dir.path(), ROTATE_AT).expect("opens");
-            audit.record(&Entry::Stopped).expect("goes on");
-            let report = verify(dir.path(), &[]).expect("is intact");
-            assert!(report.head.seq > promised, "{point}:{n}");
-        }
+    for point in points() {
+        let dir = fast_dir();
+        let status = child(dir.path(), &point).status().expect("runs");
+        assert_eq!(status.signal(), Some(9), "{point}");
+        check(&dir.path().join("trail"), &dir.path().join("promised"), &point);
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_step_leaves_an_intact_trail_with_all_it_promised() {
+    let home = fast_dir();
+    let library = library(home.path());
+    for point in points() {
+        let dir = fast_dir();
+        let (trail, store) = (dir.path().join("trail"), dir.path().join("store"));
+        fs::create_dir_all(&store).expect("makes");
+        fs::create_dir_all(&trail).expect("makes");
+        let mut child = on_disk(child(dir.path(), &point), &library, &trail);
+        let status = child.env("DISK_STORE", &store).status().expect("runs");
+        assert_eq!(status.signal(), Some(9), "{point}");
+        let after = dir.path().join("after");
+        restore(&store, &trail, &after);
+        check(&after, &dir.path().join("promised"), &point);
     }
 }

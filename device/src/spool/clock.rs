@@ -47,3 +47,26 @@ pub(super) fn wall_time() -> i64 {
 pub(super) fn age(now: i64, born: i64) -> Duration {
     Duration::from_millis(u64::try_from(now.saturating_sub(born)).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_time_adds_up_over_starts_and_never_runs_back() {
+        let db = Connection::open_in_memory().expect("opens");
+        db.execute_batch("CREATE TABLE running (ms INTEGER); INSERT INTO running VALUES (5000)")
+            .expect("makes");
+        let mut before = 5000;
+        for _ in 0..3 {
+            let clock = RunningClock::load(&db).expect("loads");
+            assert!(clock.now() >= before);
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(clock.now() > before);
+            before = clock.now();
+            clock.save(&db).expect("saves");
+        }
+        assert_eq!(age(1000, 400), Duration::from_millis(600));
+        assert_eq!(age(400, 1000), Duration::ZERO);
+    }
+}

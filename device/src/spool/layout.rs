@@ -136,5 +136,5 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// The size of a regular file; none where there is none.
 pub(super) fn file_size(path: &Path) -> Option<u64> {
     let about = fs::symlink_metadata(path).ok()?;
-    about.is_file().then(|| about.len())
+    about.is_file().then_some(about.len())
 }

@@ -132,9 +132,14 @@ impl Spool {
     /// [`SpoolError::InUse`] when another process has it open, [`SpoolError::DiskFull`],
     /// [`SpoolError::ReadOnly`], or what else keeps the folder from being written.
     pub fn open(options: Options) -> Result<(Self, Recovery), SpoolError> {
+        let cannot = SpoolError::io("make the spool's folders");
         let layout = Layout::new(options.dir.clone());
         for dir in [layout.incoming(), layout.scans(), layout.trash(), layout.damaged()] {
-            fs::create_dir_all(&dir).map_err(SpoolError::io("make the spool's folders"))?;
+            fs::create_dir_all(&dir).map_err(&cannot)?;
+        }
+        // The spool's own name must survive, too; the names in it are synced with the database.
+        if let Some(parent) = layout.root().parent().filter(|dir| dir.is_dir()) {
+            durable::sync_dir(parent).map_err(&cannot)?;
         }
         let lock = durable::lock(&layout.lock()).map_err(SpoolError::io("lock the spool"))?;
         let lock = lock.ok_or(SpoolError::InUse)?;
@@ -223,7 +228,7 @@ impl Spool {
         fs::rename(&home, &trash)?;
         durable::sync_dir(&self.shared.layout.scans())?;
         reach("expire.unlinked");
-        // What cannot be removed now is swept at the next start.
+        // What cannot be removed now is swept later.
         let _ = fs::remove_dir_all(&trash);
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::work::{set_judged, set_rendered};
 use super::{Options, Rule};
 use crate::durable::{UNFINISHED, sync_dir};
 use crate::event::ScanId;
+use crate::failpoint::reach;
 use crate::record::Record;
 
 /// What a start found and did.
@@ -58,7 +59,7 @@ pub(super) fn recover(
     for id in folders(&layout.scans()).map_err(&cannot)? {
         sweep_scan(layout, id, &mut recovery).map_err(&cannot)?;
         match rows.remove(&id) {
-            Some(Stage::Expired) => {}
+            Some(Stage::Expired) => set_removed(&change, id, false)?,
             Some(Stage::Lost) | None => strays.push(id),
             Some(stage) => set_back(&change, layout, id, stage, &mut recovery)?,
         }
@@ -71,12 +72,14 @@ pub(super) fn recover(
     for (id, stage) in rows {
         match stage {
             Stage::Lost => {}
-            Stage::Expired => set_removed(&change, id)?,
+            Stage::Expired => set_removed(&change, id, true)?,
             _ => mark_lost(&change, id, &mut recovery)?,
         }
     }
     follow_configuration(&change, &options.destinations, &mut recovery)?;
+    reach("recovery.commit");
     change.commit()?;
+    reach("recovery.committed");
     Ok(recovery)
 }
 
@@ -103,7 +106,7 @@ fn folders(scans: &Path) -> io::Result<Vec<ScanId>> {
 }
 
 /// Removes entries of a folder; returns how many.
-fn swept(dir: &Path, is_rubbish: impl Fn(&str) -> bool) -> io::Result<usize> {
+pub(super) fn swept(dir: &Path, is_rubbish: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -269,8 +272,10 @@ fn mark_lost(db: &Connection, id: ScanId, recovery: &mut Recovery) -> Result<(),
     Ok(())
 }
 
-fn set_removed(db: &Connection, id: ScanId) -> Result<(), SpoolError> {
-    db.execute("UPDATE scan SET removed = 1 WHERE id = ?1", [id.to_string()])?;
+/// Says whether an expired scan's folder is gone.
+fn set_removed(db: &Connection, id: ScanId, is_removed: bool) -> Result<(), SpoolError> {
+    let change = "UPDATE scan SET removed = ?2 WHERE id = ?1";
+    db.execute(change, params![id.to_string(), is_removed])?;
     Ok(())
 }
 

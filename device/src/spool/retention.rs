@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::clock::age;
 use super::error::SpoolError;
 use super::stage::Stage;
-use super::{Spool, locked_mutex};
+use super::{Spool, locked_mutex, recovery};
 use crate::event::ScanId;
 use crate::failpoint::reach;
 
@@ -58,11 +58,13 @@ impl Spool {
 
     /// Removes the folders of expired scans, also those that an earlier call had to leave.
     fn remove_expired(&self) -> Result<(), SpoolError> {
+        let cannot = SpoolError::io("remove an expired scan");
         while let Some(id) = self.next_expired()? {
-            self.discard(id).map_err(SpoolError::io("remove an expired scan"))?;
+            self.discard(id).map_err(&cannot)?;
             reach("expire.removed");
             self.db().execute("UPDATE scan SET removed = 1 WHERE id = ?1", [id.to_string()])?;
         }
+        recovery::swept(&self.shared.layout.trash(), |_| true).map_err(&cannot)?;
         self.db().execute(
             "DELETE FROM scan WHERE stage = 'expired' AND removed AND seq <= (
                  SELECT seq FROM scan WHERE stage = 'expired' AND removed

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::world::{
-    ARCHIVE, PACS, World, arrival, entries, fast_dir, id_of, inputs, judged, objects, options,
-    send, work,
+    ARCHIVE, PACS, World, arrival, entries, id_of, inputs, judged, objects, options, send, work,
 };
+use crate::durable::forgetful::fast_dir;
 use crate::record::Record;
 use crate::spool::{DeliveryState, Due, Options, Outcome, Outlook, Spool, SpoolError, Stage};
 

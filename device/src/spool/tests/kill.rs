@@ -3,16 +3,17 @@
 use std::env;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
-use super::world::{World, fast_dir, inputs, options};
+use super::world::{World, inputs, options};
+use crate::durable::forgetful::fast_dir;
 use crate::failpoint;
 use crate::spool::Spool;
 
 /// Names the folder of the child's world.
 pub(super) const CHILD: &str = "SPINESIGHT_SPOOL_CHILD";
 /// Scans of each run.
-const SCANS: usize = 3;
+pub(super) const SCANS: usize = 2;
 
 /// This test binary, to run one of its ignored tests in a world.
 pub(super) fn child(test: &str, dir: &Path) -> Command {
@@ -20,7 +21,7 @@ pub(super) fn child(test: &str, dir: &Path) -> Command {
     let module = module_path!().rsplit_once("::").map_or("", |(parent, _)| parent);
     let module = module.split_once("::").map_or("", |(_, path)| path);
     command.args(["--exact", &format!("{module}::{test}"), "--ignored", "--test-threads=1", "-q"]);
-    command.env(CHILD, dir).stdout(std::process::Stdio::null());
+    command.env(CHILD, dir).stdout(Stdio::null());
     command
 }
 
@@ -37,16 +38,21 @@ fn killed_at(point: &str, dir: &Path) -> ExitStatus {
     child("kill::lives", dir).env(failpoint::VARIABLE, point).status().expect("runs")
 }
 
-/// Kills at the Nth time a point is reached, checks, and lets the next life finish.
+/// Kills at the Nth time a point is reached and once more while that is mended, checks, and lets
+/// the next life finish.
 fn check(point: &str, n: u32) -> bool {
     let dir = fast_dir();
     let status = killed_at(&format!("{point}:{n}"), dir.path());
     let was_killed = status.signal() == Some(9);
     assert!(was_killed || status.success(), "{point}:{n}: {status}");
+    if was_killed && n == 1 {
+        killed_at("recovery.commit", dir.path());
+    }
     let world = World::new(dir.path());
     let (spool, recovery) = Spool::open(options(&world.spool())).expect("opens");
     assert_eq!(recovery.damaged_database, None, "{point}:{n}");
     assert!(recovery.lost.is_empty() && recovery.unreadable.is_empty(), "{point}:{n}");
+    assert!(recovery.set_back.is_empty(), "{point}:{n}");
     world.check_promises(&spool, &inputs(SCANS));
     world.drive(&spool, &inputs(SCANS)).expect("finishes");
     world.check_end(&spool, &inputs(SCANS));
@@ -54,7 +60,7 @@ fn check(point: &str, n: u32) -> bool {
 }
 
 /// The spool's fail points.
-pub(super) fn points() -> impl Iterator<Item = &'static str> {
+pub(super) fn points() -> impl Iterator<Item = &'static str> + Clone {
     failpoint::ALL.iter().copied().filter(|point| !point.starts_with("audit."))
 }
 
@@ -62,10 +68,56 @@ pub(super) fn points() -> impl Iterator<Item = &'static str> {
 fn a_kill_at_any_durable_step_loses_and_repeats_nothing() {
     for point in points() {
         let times = (1..1000).take_while(|n| check(point, *n)).count();
-        assert!(
-            times >= SCANS || point.starts_with("expire."),
-            "{point} was reached {times} times"
-        );
+        let is_once = point.starts_with("expire.") || point.starts_with("recovery.");
+        assert!(is_once || times >= SCANS, "{point} was reached {times} times");
         assert!(times > 0, "{point} was never reached");
     }
+}
+
+/// How many scans the long test sends, and how many at a time.
+const MANY: usize = 10_000;
+const BATCH: usize = 100;
+
+#[test]
+#[ignore = "the child's part: does something only where its parent says so"]
+fn lives_long() {
+    let Some(dir) = env::var_os(CHILD) else { return };
+    let world = World::new(Path::new(&dir));
+    let (spool, _) = Spool::open(options(&world.spool())).expect("opens");
+    let inputs = inputs(MANY);
+    for end in (BATCH..=MANY).step_by(BATCH) {
+        world.drive(&spool, &inputs[..end]).expect("drives");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_scans_outlive_a_kill_at_every_durable_step() {
+    let dir = fast_dir();
+    let mut kills = 0;
+    for (round, point) in points().cycle().enumerate() {
+        // Late enough to get on, at another scan each time.
+        let n = if is_rare(point) { 1 } else { 50 + (7 * round) % 100 };
+        let life = child("kill::lives_long", dir.path())
+            .env(failpoint::VARIABLE, format!("{point}:{n}"))
+            .status()
+            .expect("runs");
+        if life.success() {
+            break;
+        }
+        assert_eq!(life.signal(), Some(9), "{point}:{n}");
+        kills += 1;
+        let world = World::new(dir.path());
+        let (spool, recovery) = Spool::open(options(&world.spool())).expect("opens");
+        assert!(recovery.lost.is_empty() && recovery.set_back.is_empty(), "{point}:{n}");
+        assert!(recovery.damaged_database.is_none() && recovery.unreadable.is_empty());
+        drop(spool);
+    }
+    assert!(kills > points().count(), "each step was met, {kills} kills in all");
+    World::new(dir.path()).check_receivers(&inputs(MANY));
+}
+
+/// Steps that come once for many scans.
+fn is_rare(point: &str) -> bool {
+    ["expire.commit", "expire.marked", "recovery.commit", "recovery.committed"].contains(&point)
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::world::{ARCHIVE, PACS, World, fast_dir, id_of, inputs, objects, options, send, work};
+use super::world::{ARCHIVE, PACS, World, id_of, inputs, objects, options, send, work};
+use crate::durable::forgetful::fast_dir;
 use crate::spool::{DeliveryState, Due, Options, Recovery, Spool, Stage};
 
 /// Writes into the middle of the database and its journal.
