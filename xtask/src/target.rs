@@ -27,7 +27,7 @@ pub fn claim(paths: &Paths) -> Result<()> {
     }
     if paths.target.is_dir() {
         let mut command = process::cargo(paths, &paths.target);
-        let packages = ["models", "host", "device", "tests"];
+        let packages = ["models", "host", "device", "panel", "tests"];
         command.args(["clean", "--quiet"]);
         command.args(packages.iter().flat_map(|package| ["--package", package]));
         process::run(&mut command)?;
