@@ -183,12 +183,14 @@ where
     }
 
     /// Counts a failure of a part outside a tick, such as a picture that was drawn but did not
-    /// reach the display; it is drawn again.
+    /// reach the display.
     pub fn count_error(&mut self, part: Part) {
         self.errors[part as usize] = self.errors[part as usize].saturating_add(1);
-        if part == Part::Display {
-            self.shown = None;
-        }
+    }
+
+    /// Draws the picture anew with the next tick, for a display that has lost it.
+    pub fn redraw(&mut self) {
+        self.shown = None;
     }
 
     /// The display, for those that must be told to show what was drawn.
