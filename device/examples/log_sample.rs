@@ -3,6 +3,7 @@
 //! `log_sample FOLDER`: the program behind the check that logs can be read back.
 
 use std::path::PathBuf;
+use std::thread;
 
 use device::event::{Event, ScanId};
 use device::log::{self, LogOptions};
@@ -16,7 +17,17 @@ fn main() -> anyhow::Result<()> {
         log::event(&event);
         println!("{line}");
     }
+    println!("{}", panic_in_thread("sample")?);
     Ok(())
+}
+
+/// A panic whose message must not be in the log, but its place.
+fn panic_in_thread(name: &str) -> anyhow::Result<String> {
+    let line = line!() + 1;
+    let panics = || panic!("may quote a patient's name");
+    let thread = thread::Builder::new().name(name.into()).spawn(panics)?;
+    anyhow::ensure!(thread.join().is_err(), "the thread did not panic");
+    Ok(format!("panic in thread {name} at {}:{line}", file!()))
 }
 
 fn samples() -> Vec<(Event, String)> {

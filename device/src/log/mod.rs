@@ -95,7 +95,7 @@ pub struct LogStatus {
 pub struct Logger {
     build_id: String,
     account: Arc<Mutex<Account>>,
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 /// Starts to write the log, and to log panics.
@@ -112,7 +112,7 @@ pub fn start(options: LogOptions) -> Result<Logger, LogError> {
     let version = env!("CARGO_PKG_VERSION");
     defmt::info!("device {=str} started at {=str}, build {=str}", version, &*now, &*build_id);
     queue::flush(PATIENCE);
-    Ok(Logger { build_id, account, ended })
+    Ok(Logger { build_id, account, ended: Mutex::new(ended) })
 }
 
 impl Logger {
@@ -135,7 +135,8 @@ impl Drop for Logger {
         defmt::info!("log ends");
         queue::close();
         // Ends with an error, too, when the writer is gone; a disk that hangs is not waited for.
-        let _ = self.ended.recv_timeout(PATIENCE);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(PATIENCE);
     }
 }
 
