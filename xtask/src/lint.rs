@@ -12,7 +12,8 @@ pub fn run(paths: &Paths) -> Result<()> {
     require(paths, "clippy", "clippy")?;
     let libtorch = setup::ensure(paths)?;
     let mut command = process::cargo(paths, &paths.target);
-    command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command.args(["clippy", "--workspace", "--all-targets", "--features", "xtask/logs"]);
+    command.args(["--", "-D", "warnings"]);
     libtorch.apply(&mut command);
     process::run(&mut command)
 }

@@ -1,7 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`lint`], [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`logs`], [`lint`], [`tidy`],
+//! [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -14,6 +15,7 @@ mod demo;
 mod kernels;
 mod launch;
 mod lint;
+mod logs;
 mod paths;
 mod peers;
 mod process;
@@ -69,6 +71,12 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Print a board's log files
+    ///
+    /// A log holds numbers and values; the words are in the program that wrote it, which is found
+    /// out by the build id in the log's name. The first call builds the decoder, which takes a
+    /// minute.
+    Logs(logs::Arguments),
     /// Check the formatting and run clippy, warnings being errors
     ///
     /// Separate from `test`, because clippy compiles every dependency once more.
@@ -112,6 +120,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
         Task::Host { arguments } => launch::host(&paths, &arguments),

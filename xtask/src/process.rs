@@ -76,11 +76,21 @@ pub fn replace(command: &mut Command) -> Result<()> {
 ///
 /// Only binaries that need no libtorch may go without it.
 pub fn build_binary(paths: &Paths, name: &str, libtorch: Option<&Libtorch>) -> Result<PathBuf> {
+    build(paths, "bin", name, libtorch)
+}
+
+/// Builds one example of the workspace, which may not need libtorch, and says where cargo put it.
+#[cfg(all(test, feature = "logs"))]
+pub fn build_example(paths: &Paths, name: &str) -> Result<PathBuf> {
+    build(paths, "example", name, None)
+}
+
+fn build(paths: &Paths, kind: &str, name: &str, libtorch: Option<&Libtorch>) -> Result<PathBuf> {
     if !paths.target.exists() {
         eprintln!("building `{name}`: the first build takes several minutes, later ones seconds");
     }
     let mut command = cargo(paths, &paths.target);
-    command.arg("build").args(SELECTION).args(["--bin", name]);
+    command.arg("build").args(SELECTION).args([&format!("--{kind}"), name]);
     command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     if let Some(libtorch) = libtorch {
         libtorch.apply(&mut command);
@@ -89,21 +99,22 @@ pub fn build_binary(paths: &Paths, name: &str, libtorch: Option<&Libtorch>) -> R
     let messages = child.stdout.take().context("cargo's output is not connected")?;
     let mut executable = None;
     for message in BufReader::new(messages).lines() {
-        executable =
-            executable_in(&message.context("cannot read cargo's output")?, name).or(executable);
+        executable = executable_in(&message.context("cannot read cargo's output")?, kind, name)
+            .or(executable);
     }
     if !child.wait().context("cannot wait for cargo")?.success() {
         bail!("`{name}` does not build: see cargo's messages above");
     }
-    executable.with_context(|| format!("cargo built no binary `{name}`"))
+    executable.with_context(|| format!("cargo built no {kind} `{name}`"))
 }
 
-/// The executable's path, where a line of cargo's JSON messages announces the binary `name`.
-fn executable_in(message: &str, name: &str) -> Option<PathBuf> {
+/// The executable's path, where a line of cargo's JSON messages announces the target `name` of a
+/// kind: `bin` or `example`.
+fn executable_in(message: &str, kind: &str, name: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let is_binary = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "bin");
+    let is_of_kind = message["target"]["kind"].as_array()?.iter().any(|its| its == kind);
     let path = message["executable"].as_str()?;
-    (is_binary && message["target"]["name"] == name).then(|| path.into())
+    (is_of_kind && message["target"]["name"] == name).then(|| path.into())
 }
 
 /// Holds `path` against other processes until the returned file is dropped.
@@ -154,7 +165,7 @@ mod tests {
         let message = |kind: &str, name: &str| {
             format!(r#"{{"target":{{"kind":["{kind}"],"name":"{name}"}},"executable":"/t/x"}}"#)
         };
-        let found = |message: String| executable_in(&message, "device");
+        let found = |message: String| executable_in(&message, "bin", "device");
         assert_eq!(found(message("bin", "device")), Some("/t/x".into()));
         assert_eq!(found(message("bin", "host")), None);
         assert_eq!(found(message("lib", "device")), None);

@@ -73,14 +73,27 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     if arguments.cargo.is_empty() {
         report.step("tests of xtask", || test_xtask(paths, arguments));
     }
-    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python, &device));
+    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python));
+    if !arguments.selects() {
+        report.step("log", || test_log(paths));
+    }
     report.finish()
 }
 
 /// Tests of xtask, in the folder and profile it was built in, where its dependencies are.
 fn test_xtask(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let mut command = process::cargo(paths, &paths.own_target);
-    command.args(["test", "--profile", "xtask", "--package", "xtask"]).args(&arguments.filter);
+    command.args(["test", "--profile", "xtask", "--package", "xtask", "--features", "logs"]);
+    process::run(command.args(&arguments.filter))
+}
+
+/// Whether xtask reads back what a program of the board logs.
+fn test_log(paths: &Paths) -> Result<()> {
+    let mut command = process::cargo(paths, &paths.own_target);
+    command.args(["test", "--profile", "xtask", "--package", "xtask", "--features", "logs"]);
+    // What the test itself builds goes where everything but xtask is.
+    command.arg("--target-dir").arg(&paths.own_target).env("CARGO_TARGET_DIR", &paths.target);
+    command.args(["--", "--ignored", "logs::"]);
     process::run(&mut command)
 }
 
