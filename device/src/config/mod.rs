@@ -190,6 +190,8 @@ pub enum Panel {
         lines: Lines,
         /// Bus of the display.
         i2c: Option<PathBuf>,
+        /// Rows of the display: 32 or 64.
+        rows: u64,
     },
 }
 
@@ -208,8 +210,8 @@ pub struct Lines {
     pub heartbeat: u32,
     /// Acknowledge button, pressed when low.
     pub button: u32,
-    /// Exposure ready.
-    pub exposure: u32,
+    /// Exposure ready, where it is connected.
+    pub exposure: Option<u32>,
 }
 
 /// The page.
@@ -238,6 +240,8 @@ pub struct Log {
     pub files: usize,
     /// Serial port that gets the frames too.
     pub serial: Option<PathBuf>,
+    /// Speed of that port, in baud.
+    pub baud: u32,
 }
 
 /// Why a configuration is unusable.
@@ -600,6 +604,8 @@ impl Panel {
     fn read(mut keys: Section<'_>) -> Self {
         let kind = keys.take("kind", "\"none\", \"terminal\" or \"gpio\".", "none".to_owned());
         let chip = keys.take("chip", "gpio: the character device.", "/dev/gpiochip0".into());
+        let exposure = keys.maybe("exposure", "gpio: line that says the exposure is ready.", 5_u64);
+        let exposure = exposure.map(|line| u32::try_from(line).unwrap_or(u32::MAX));
         let mut line = |key, about, default| keys.within(key, about, default, 0..=1_023) as u32;
         let lines = Lines {
             green: line("green", "gpio: line of the green lamp.", 17),
@@ -608,13 +614,17 @@ impl Panel {
             buzzer: line("buzzer", "gpio: line of the buzzer.", 23),
             heartbeat: line("heartbeat", "gpio: line that pulses while the service lives.", 24),
             button: line("button", "gpio: line of the acknowledge button, low when pressed.", 25),
-            exposure: line("exposure", "gpio: line that says the exposure is ready.", 5),
-        };
+            exposure,
+                };
         let i2c = keys.maybe("i2c", "gpio: bus of the display.", PathBuf::from("/dev/i2c-1"));
+        let rows = keys.take("rows", "gpio: rows of the display, 32 or 64.", 64);
+        if rows != 32 && rows != 64 {
+            keys.mistake("rows", "must be 32 or 64".into());
+        }
         match kind.as_str() {
             "none" => Self::None,
             "terminal" => Self::Terminal,
-            "gpio" => Self::Gpio { chip, lines, i2c },
+            "gpio" => Self::Gpio { chip, lines, i2c, rows },
             _ => {
                 keys.mistake("kind", "must be \"none\", \"terminal\" or \"gpio\"".into());
                 Self::None
@@ -662,6 +672,7 @@ impl Log {
                 "Serial port that gets the frames too.",
                 PathBuf::from("/dev/ttyS0"),
             ),
+            baud: keys.within("baud", "Speed of that port, baud.", 115_200, 1_200..=4_000_000) as u32,
         }
     }
 }

@@ -22,7 +22,7 @@ use models::label::Class;
 
 use crate::record;
 
-pub use ::panel::{Condition, Event, Fault, Judged, Part, Verdict, Wiring};
+pub use ::panel::{Active, Condition, Event, Fault, Judged, Part, Verdict, Wiring};
 pub use display::{DisplayHeight, DisplayOptions};
 
 /// Events between two ticks: far more than a service has in 10 ms.

@@ -11,6 +11,7 @@ use super::judge::{OVERLAY_PICTURE, SCAN_PICTURE};
 use super::keeper::temperature;
 use super::model::ModelState;
 use super::pulse::Pulses;
+use super::signals::acknowledge;
 use crate::audit::Entry;
 use crate::event::{Event, ScanId};
 use crate::spool::{self, Counts, Spool, SpoolError};
@@ -72,10 +73,7 @@ impl Board for View {
     }
 
     fn acknowledge(&self, id: ScanId, by: &str) -> Result<(), BoardError> {
-        if self.spool.acknowledge(id, by).map_err(board_error)? {
-            self.hub.tell(Event::Acknowledged { scan: id, by: by.to_owned() });
-        }
-        Ok(())
+        acknowledge(&self.spool, &self.hub, id, by).map_err(board_error)
     }
 
     fn redeliver(&self, id: ScanId, destination: &str) -> Result<(), BoardError> {

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use models::label::Class;
 use tokio::sync::broadcast;
 
 use super::model::now;
@@ -12,7 +13,8 @@ use crate::audit::{Audit, Entry};
 use crate::event::{Event, ScanId};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::panel::PanelHandle;
+use crate::panel::{self, Condition, PanelHandle};
+use crate::record::Verdict;
 
 /// Events that a slow listener may lag behind.
 const BACKLOG: usize = 256;
@@ -26,7 +28,7 @@ pub(super) struct Hub {
     /// Counters.
     pub metrics: Arc<Metrics>,
     audit: Audit,
-    panel: Option<PanelHandle>,
+    panel: PanelHandle,
     sender: broadcast::Sender<Event>,
     arrivals: Mutex<HashMap<ScanId, Instant>>,
     destinations: Mutex<HashMap<String, Reach>>,
@@ -44,7 +46,7 @@ pub(super) struct Reach {
 }
 
 impl Hub {
-    pub fn new(metrics: Arc<Metrics>, audit: Audit, panel: Option<PanelHandle>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, audit: Audit, panel: PanelHandle) -> Self {
         Self {
             metrics,
             audit,
@@ -64,11 +66,16 @@ impl Hub {
             log::event(&event);
             self.note(Entry::of(&event));
         }
-        if let Some(panel) = &self.panel {
-            panel.tell(&event);
+        if let Some(signal) = signal(&event) {
+            self.panel.send(signal);
         }
         // Nobody may be listening.
         let _ = self.sender.send(event);
+    }
+
+    /// Lamps, buzzer and display.
+    pub fn panel(&self) -> &PanelHandle {
+        &self.panel
     }
 
     /// A part has a problem that it will get over by trying again.
@@ -140,6 +147,23 @@ impl Hub {
     /// What is known of a destination; nothing before the first delivery.
     pub fn reach(&self, destination: &str) -> Option<Reach> {
         held(&self.destinations).get(destination).copied()
+    }
+}
+
+/// What the panel shows of an event. That all is acknowledged is told by whoever knows.
+fn signal(event: &Event) -> Option<panel::Event> {
+    match event {
+        Event::Received { .. } => Some(panel::Event::Receiving),
+        Event::Judged { verdict, class, probability, .. } => {
+            Some(panel::judged(*verdict, *class, *probability))
+        }
+        Event::Unjudged { .. } | Event::Unreported { .. } => {
+            Some(panel::judged(Verdict::Refer, Class::Normal, 0.0))
+        }
+        Event::DiskFull(true) => Some(panel::Event::DiskFull),
+        Event::DiskFull(false) => Some(panel::Event::Recovered(Condition::DiskFull)),
+        Event::GivenUp { .. } => Some(panel::Event::DeliveryStuck),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::worker::{Step, Worker};
 use crate::event::Event;
+use crate::panel::{self, Condition};
 use crate::spool::SpoolError;
 
 /// How often it is done.
@@ -15,6 +16,7 @@ const ROUND: Duration = Duration::from_secs(5);
 pub(super) struct Keeper {
     next: Option<Instant>,
     was_full: bool,
+    was_stuck: bool,
 }
 
 impl Keeper {
@@ -33,6 +35,11 @@ impl Keeper {
             self.was_full = is_full;
             worker.hub.tell(Event::DiskFull(is_full));
         }
+        let is_stuck = worker.spool.counts()?.destinations.iter().any(|counted| counted.dead > 0);
+        if self.was_stuck && !is_stuck {
+            worker.hub.panel().send(panel::Event::Recovered(Condition::DeliveryStuck));
+        }
+        self.was_stuck = is_stuck;
         for scan in worker.spool.expire()? {
             worker.hub.tell(Event::Expired { scan });
         }

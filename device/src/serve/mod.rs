@@ -6,6 +6,7 @@
 //!   takes its work from the spool, so a slow one holds up nobody and a restart continues where
 //!   the last run stopped;
 //! - `hub`: tells log, counters, audit trail, panel and page what happens;
+//! - `signals`: what the panel shows until someone acknowledges it;
 //! - `board`: what the page sees;
 //! - `setup`: from the configuration to the options of each part;
 //! - `pulse`, `stop`: the watchdog's proof of life, and the end.
@@ -21,6 +22,7 @@ mod model;
 mod pulse;
 mod render;
 mod setup;
+mod signals;
 mod stop;
 mod worker;
 
@@ -28,6 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -103,6 +106,7 @@ pub enum ServeError {
 pub struct Service {
     stop: Stop,
     pulses: Pulses,
+    spool: Spool,
     hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
     page: Running,
@@ -138,8 +142,11 @@ impl Service {
         let names: Vec<_> = config.destinations.iter().map(|one| one.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let stop = Stop::default();
-        let panel = panel::start(setup::panel(&config.panel))?;
+        let (press, presses) = mpsc::channel();
+        // Nobody takes a press only when the service ends.
+        let panel = panel::start(setup::panel(&config.panel), move || drop(press.send(())))?;
         let hub = Arc::new(Hub::new(metrics.clone(), audit, panel));
+        signals::show_again(&spool, &hub)?;
         let mut parts = Parts {
             spool: spool.clone(),
             hub: hub.clone(),
@@ -147,12 +154,13 @@ impl Service {
             pulses: Pulses::new(),
             threads: Vec::new(),
         };
-        match parts.start(config, model, metrics) {
+        match parts.start(config, model, metrics, presses) {
             Ok((receiving_at, page_url, page)) => {
                 let Parts { stop, pulses, threads, .. } = parts;
                 Ok(Self {
                     stop,
                     pulses,
+                    spool,
                     hub,
                     threads,
                     page,
@@ -180,7 +188,9 @@ impl Service {
     pub fn stuck(&self) -> Vec<&'static str> {
         let stuck = self.pulses.stuck();
         if stuck.is_empty() {
-            self.hub.alive();
+            let waiting = self.spool.waiting().unwrap_or_default();
+            let waiting = u16::try_from(waiting).unwrap_or(u16::MAX);
+            self.hub.panel().send(panel::Event::Heartbeat { waiting });
         }
         stuck
     }
@@ -212,6 +222,7 @@ impl Parts {
         config: &Config,
         mut model: Model,
         metrics: Arc<Metrics>,
+        presses: Receiver<()>,
     ) -> Result<(SocketAddr, String, Running), ServeError> {
         let scp = self.scp(config)?;
         let receiving_at = scp.local_addr();
@@ -243,6 +254,8 @@ impl Parts {
             self.courier(courier, limit + COURIER_SPARE)?;
         }
         self.folders(config)?;
+        self.worker("acknowledge", QUICK, move |worker| signals::run(worker, &presses))?;
+        self.hub.panel().send(panel::Event::Ready);
         Ok((receiving_at, page_url, page.start()?))
     }
 

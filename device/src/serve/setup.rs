@@ -1,6 +1,7 @@
 //! From the configuration to the options of each part.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -15,11 +16,15 @@ use crate::dicom::scu::{self, ClientTls, Timeouts};
 use crate::dicom::stow::{Credentials, WebDestination};
 use crate::dicom::tls::{self, Identity};
 use crate::log::{LogOptions, SerialOptions};
-use crate::panel::{self, PanelOptions};
+use crate::panel::{
+    self, Active, BoardOptions, DisplayHeight, DisplayOptions, PanelOptions, Wiring,
+};
 use crate::runtime::engine::EngineOptions;
 use crate::spool::{self, Retry, Rule};
 use crate::web::{self, TlsFiles};
 
+/// Where displays of this kind answer on their bus.
+const DISPLAY_ADDRESS: u8 = 0x3c;
 /// Longest time to connect to a destination.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -28,7 +33,7 @@ pub(super) fn log(config: &Config) -> LogOptions {
         folder: config.board.data.join("log"),
         file_bytes: config.log.size,
         files: config.log.files,
-        serial: config.log.serial.clone().map(SerialOptions::new),
+        serial: config.log.serial.clone().map(|path| SerialOptions { path, baud: config.log.baud }),
     }
 }
 
@@ -189,13 +194,18 @@ pub(super) fn page(page: &config::Page) -> Result<web::Options, ServeError> {
 pub(super) fn panel(panel: &config::Panel) -> PanelOptions {
     match panel {
         config::Panel::None => PanelOptions::None,
-        config::Panel::Terminal => PanelOptions::Terminal,
-        config::Panel::Gpio { chip, lines, i2c } => {
+        config::Panel::Terminal => PanelOptions::Terminal(Box::new(io::stdout())),
+        config::Panel::Gpio { chip, lines, i2c, rows } => {
             let config::Lines { green, amber, red, buzzer, heartbeat, button, exposure } = *lines;
-            PanelOptions::Gpio(panel::Gpio {
+            PanelOptions::Board(BoardOptions {
                 chip: chip.clone(),
                 lines: panel::Lines { green, amber, red, buzzer, heartbeat, button, exposure },
-                display: i2c.clone(),
+                wiring: Wiring { red: Active::Low, button: Active::Low, ..Wiring::default() },
+                display: i2c.clone().map(|bus| DisplayOptions {
+                    bus,
+                    address: DISPLAY_ADDRESS,
+                    height: if *rows == 32 { DisplayHeight::Pixels32 } else { DisplayHeight::Pixels64 },
+                }),
             })
         }
     }

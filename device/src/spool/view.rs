@@ -198,6 +198,31 @@ impl Spool {
         Ok(rows == 1)
     }
 
+    /// Scans that a human must look at and nobody has acknowledged, oldest first: abnormal, to be
+    /// referred, impossible to judge, lost.
+    ///
+    /// # Errors
+    /// Failures of the database.
+    pub fn unacknowledged(&self) -> Result<Vec<ScanId>, SpoolError> {
+        let db = self.db();
+        let mut query = db.prepare_cached(
+            "SELECT id FROM scan WHERE stage IN ('judged', 'rendered', 'lost')
+                 AND acknowledged_by IS NULL AND outcome IS NOT 'normal' ORDER BY seq",
+        )?;
+        let ids = query.query_map([], |row| row.get::<_, String>(0))?;
+        ids.map(|id| id?.parse().map_err(|_| SpoolError::Damaged)).collect()
+    }
+
+    /// How many scans wait to be judged.
+    ///
+    /// # Errors
+    /// Failures of the database.
+    pub fn waiting(&self) -> Result<u32, SpoolError> {
+        let db = self.db();
+        let mut query = db.prepare_cached("SELECT count(*) FROM scan WHERE stage = 'received'")?;
+        Ok(query.query_row([], |row| row.get(0))?)
+    }
+
     /// How much there is of what, for metrics and the page's head.
     ///
     /// # Errors
