@@ -165,7 +165,12 @@ fn label(scene: &Scene<'_>) -> InMemDicomObject {
     let verdict = format!("{}: {}", words::verdict(record), words::finding(record));
     let mut item = InMemDicomObject::new_empty();
     put(&mut item, tags::BOUNDING_BOX_ANNOTATION_UNITS, VR::CS, "DISPLAY");
-    put(&mut item, tags::UNFORMATTED_TEXT_VALUE, VR::ST, &format!("{verdict}\r\n{}", words::NOTICE));
+    put(
+        &mut item,
+        tags::UNFORMATTED_TEXT_VALUE,
+        VR::ST,
+        &format!("{verdict}\r\n{}", words::NOTICE),
+    );
     put_floats(&mut item, tags::BOUNDING_BOX_TOP_LEFT_HAND_CORNER, &[0.02, 0.02]);
     put_floats(&mut item, tags::BOUNDING_BOX_BOTTOM_RIGHT_HAND_CORNER, &[0.7, 0.1]);
     put(&mut item, tags::BOUNDING_BOX_TEXT_HORIZONTAL_JUSTIFICATION, VR::CS, "LEFT");

@@ -30,8 +30,7 @@ pub fn read(file: &[u8], wanted: &[Tag]) -> Result<(String, InMemDicomObject), S
     lengths::check(file).map_err(|_| SourceError::Damaged)?;
     let mut data_set = file;
     let meta = FileMetaTable::from_reader(&mut data_set).map_err(|_| SourceError::Damaged)?;
-    let syntax =
-        TransferSyntaxRegistry.get(meta.transfer_syntax()).ok_or(SourceError::Damaged)?;
+    let syntax = TransferSyntaxRegistry.get(meta.transfer_syntax()).ok_or(SourceError::Damaged)?;
     let data_set: Box<dyn Read> = match syntax.codec() {
         // The check bounded what this inflates to.
         Codec::Dataset(Some(adapter)) => adapter.adapt_reader(Box::new(data_set)),
@@ -130,7 +129,7 @@ fn unit(vr: VR) -> usize {
 /// Padding is insignificant at the end of text; it is made even again, with what belongs there.
 fn stored(vr: VR, mut bytes: Vec<u8>) -> PrimitiveValue {
     if !is_text(vr) {
-        if bytes.len() % 2 == 1 {
+        if !bytes.len().is_multiple_of(2) {
             bytes.push(0);
         }
         return PrimitiveValue::U8(bytes.into());
@@ -143,7 +142,7 @@ fn stored(vr: VR, mut bytes: Vec<u8>) -> PrimitiveValue {
         VR::DS | VR::IS => {
             return PrimitiveValue::Str(String::from_utf8_lossy(&bytes).into_owned());
         }
-        _ if bytes.len() % 2 == 0 => {}
+        _ if bytes.len().is_multiple_of(2) => {}
         VR::UI => bytes.push(0),
         _ => bytes.push(b' '),
     }
@@ -153,7 +152,22 @@ fn stored(vr: VR, mut bytes: Vec<u8>) -> PrimitiveValue {
 fn is_text(vr: VR) -> bool {
     matches!(
         vr,
-        VR::AE | VR::AS | VR::CS | VR::DA | VR::DS | VR::DT | VR::IS | VR::LO | VR::LT | VR::PN
-            | VR::SH | VR::ST | VR::TM | VR::UC | VR::UI | VR::UR | VR::UT
+        VR::AE
+            | VR::AS
+            | VR::CS
+            | VR::DA
+            | VR::DS
+            | VR::DT
+            | VR::IS
+            | VR::LO
+            | VR::LT
+            | VR::PN
+            | VR::SH
+            | VR::ST
+            | VR::TM
+            | VR::UC
+            | VR::UI
+            | VR::UR
+            | VR::UT
     )
 }
