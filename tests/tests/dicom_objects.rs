@@ -1,5 +1,5 @@
 //! Result objects against independent readers: `dciodvfy` (dicom3tools) must find no error, and
-//! `dcmdump` and `dsrdump` (DCMTK) must read them. Runs only where the environment variable
+//! `dcmdump`, `dsrdump` and `dcmpschk` (DCMTK) must read them. Runs only where the environment variable
 //! `SPINESIGHT_TEST_DICOM` is set, for it needs these programs; if it names a folder, the objects
 //! are kept there.
 
@@ -61,8 +61,10 @@ fn complaints_about(file: &Path, object: &Object) -> Vec<String> {
     let errors = said.lines().filter(|line| line.starts_with("Error"));
     complaints.extend(errors.map(|line| format!("{name}: dciodvfy: {line}")));
     let mut readers = vec!["dcmdump"];
-    if object.kind == Kind::Report {
-        readers.push("dsrdump");
+    match object.kind {
+        Kind::SecondaryCapture => {}
+        Kind::Report => readers.push("dsrdump"),
+        Kind::PresentationState => readers.push("dcmpschk"),
     }
     for reader in readers {
         let (success, said) = run(reader, &[], file);

@@ -218,7 +218,8 @@ impl Face {
 
     /// The largest letters of which `count` fit into `width`; or else the smallest there are.
     fn fitting(width: u32, count: u32, fonts: &[&'static MonoFont<'static>]) -> Self {
-        let cell = width as f32 / count.max(1) as f32;
+        // Whole pixels, so that letters do not drift apart from what is drawn beside them.
+        let cell = (width / count.max(1)) as f32;
         let fits = |font: &&&'static MonoFont<'static>| font.character_size.width as f32 <= cell;
         let font = fonts.iter().rev().find(fits).unwrap_or(&fonts[0]);
         // The largest font is enlarged; a smaller one has its own pixels.

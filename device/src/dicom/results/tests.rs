@@ -256,7 +256,7 @@ fn the_contour_lies_on_the_source() {
     let expected = (100.0 * 200.0 / 224.0, 120.0 * 200.0 / 224.0);
     assert!((bounds.0 - expected.0).abs() < 0.01 && (bounds.1 - expected.1).abs() < 0.01);
     let window = &items(&state, tags::SOFTCOPY_VOILUT_SEQUENCE)[0];
-    assert_eq!(text(window, tags::WINDOW_CENTER), "2048\\1024");
+    assert_eq!(text(window, tags::WINDOW_CENTER), "2048");
     assert_eq!(text(&state, tags::PRESENTATION_LUT_SHAPE), "IDENTITY");
 }
 

@@ -106,6 +106,33 @@ fn a_damaged_file_has_a_typed_reason() {
 }
 
 #[test]
+fn a_value_too_long_to_be_written_is_damage() {
+    let long = |tag, vr| {
+        file_in(uids::IMPLICIT_VR_LITTLE_ENDIAN, LATIN, |object| {
+            object.put(DataElement::new(tag, vr, PrimitiveValue::U8(vec![b'a'; 70_000].into())));
+        })
+    };
+    let refused = Source::from_bytes(&long(tags::PATIENT_ID, VR::LO)).map(|_| ());
+    assert_eq!(refused, Err(SourceError::Damaged));
+    // What is not wanted may be of any length.
+    assert!(Source::from_bytes(&long(tags::IMAGE_COMMENTS, VR::LT)).is_ok());
+}
+
+#[test]
+fn a_number_that_is_no_text_is_left_empty() {
+    let bytes = file(LATIN, |object| {
+        let broken = PrimitiveValue::U8(vec![0xFF, 0xFE].into());
+        // The encoder takes bytes as they are in any kind of text but numbers.
+        object.put(DataElement::new(tags::PATIENT_WEIGHT, VR::LO, broken));
+    });
+    let mut bytes = bytes;
+    let header = bytes.windows(6).position(|w| w == b"\x10\x00\x30\x10LO").expect("an element");
+    bytes[header + 4..header + 6].copy_from_slice(b"DS");
+    let source = Source::from_bytes(&bytes).expect("a source");
+    assert_eq!(text(&source.context, tags::PATIENT_WEIGHT), None);
+}
+
+#[test]
 fn bytes_from_outside_never_panic() {
     let mut bytes = file(JAPANESE, |_| {});
     let pixels = bytes.len() - 40_000;
