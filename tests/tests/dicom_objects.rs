@@ -1,5 +1,5 @@
 //! Result objects against independent readers: `dciodvfy` (dicom3tools) must find no error, and
-//! `dcmdump` and `dsrdump` (DCMTK) must read them. Runs only where the environment variable
+//! `dcmdump`, `dsrdump` and `dcmpschk` (DCMTK) must read them. Runs only where the environment variable
 //! `SPINESIGHT_TEST_DICOM` is set, for it needs these programs; if it names a folder, the objects
 //! are kept there.
 
@@ -61,16 +61,17 @@ fn complaints_about(file: &Path, object: &Object) -> Vec<String> {
     let errors = said.lines().filter(|line| line.starts_with("Error"));
     complaints.extend(errors.map(|line| format!("{name}: dciodvfy: {line}")));
     let mut readers = vec!["dcmdump"];
-    if object.kind == Kind::Report {
-        readers.push("dsrdump");
+    match object.kind {
+        Kind::SecondaryCapture => {}
+        Kind::Report => readers.push("dsrdump"),
+        Kind::PresentationState => readers.push("dcmpschk"),
     }
     for reader in readers {
         let (success, said) = run(reader, &[], file);
         // Names in other alphabets are copied; that a reader cannot check them says nothing.
         let charset = |line: &str| line.contains("Character Set") || line.contains("CharacterSet");
-        let bad = |line: &&str| {
-            line.starts_with("E:") || (line.starts_with("W:") && !charset(line))
-        };
+        let bad =
+            |line: &&str| line.starts_with("E:") || (line.starts_with("W:") && !charset(line));
         complaints.extend(said.lines().filter(bad).map(|l| format!("{name}: {reader}: {l}")));
         if !success {
             complaints.push(format!("{name}: {reader} cannot read it"));
@@ -126,9 +127,8 @@ fn judged([width, height]: [u32; 2], verdict: Verdict, class: Class, with_heat: 
 }
 
 fn two_spots() -> Vec<f32> {
-    let spot = |i: u32, x: f32, y: f32| {
-        1.0 - ((i % SIDE) as f32 - x).hypot((i / SIDE) as f32 - y) / 40.0
-    };
+    let spot =
+        |i: u32, x: f32, y: f32| 1.0 - ((i % SIDE) as f32 - x).hypot((i / SIDE) as f32 - y) / 40.0;
     let heat = |i| spot(i, 112.0, 80.0).max(0.8 * spot(i, 100.0, 160.0)).max(0.0);
     (0..SIDE * SIDE).map(heat).collect()
 }
@@ -145,7 +145,8 @@ fn record(verdict: Verdict, class: Class, peak: Option<[u32; 2]>) -> ScanRecord 
         logits: [0.0; 3],
         reasons: vec![
             "Findings together have 93.8 %, at or above the 50.0 % that flags.".into(),
-            "The picture is unlike those the model was trained on (distance 9.1, limit 4.0).".into(),
+            "The picture is unlike those the model was trained on (distance 9.1, limit 4.0)."
+                .into(),
         ],
         cam: peak.map(|peak_xy| CamRecord {
             layer: "layer4".into(),

@@ -253,8 +253,9 @@ impl Source {
         let uid = |tag, name| {
             text(&object, tag).filter(|uid| uid::is_valid(uid)).ok_or(SourceError::Uid(name))
         };
-        let (columns, rows) =
-            number(&object, tags::COLUMNS).zip(number(&object, tags::ROWS)).ok_or(SourceError::Size)?;
+        let (columns, rows) = number(&object, tags::COLUMNS)
+            .zip(number(&object, tags::ROWS))
+            .ok_or(SourceError::Size)?;
         check_size(columns, rows).map_err(|_| SourceError::Size)?;
         let image = Image {
             class: uid(tags::SOP_CLASS_UID, "SOP Class UID")?,
@@ -414,5 +415,7 @@ fn ratio([columns, rows]: [u32; 2], bytes_per_pixel: u64, length: usize) -> f64 
     (plain as f64 / length.max(1) as f64).max(1.0)
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The overlay with a band below that says what was decided, by whom and when.
 //!
-//! The band covers no anatomy. Letters grow with the picture, in whole steps, so they stay crisp.
+//! The band covers no anatomy. Letters grow with the picture.
 
 use std::convert::Infallible;
 
@@ -19,8 +19,10 @@ use crate::record::Verdict;
 const MIN_WIDTH: u32 = 320;
 /// Longest side of a DICOM image.
 const MAX_SIDE: u32 = u16::MAX as u32;
-/// Characters that a line should hold, if letters can be small enough.
-const LINE: u32 = 54;
+/// Fewest and most characters that a line should hold; between them letters keep their size.
+const LINE: [u32; 2] = [54, 78];
+/// Width in pixels of a letter that is read with ease.
+const EASY: u32 = 13;
 /// Most reasons shown, and most lines for each; the report has all of them.
 const REASONS: usize = 3;
 const REASON_LINES: usize = 3;
@@ -43,7 +45,7 @@ pub fn captioned(scene: &Scene<'_>) -> Result<RgbImage, ResultError> {
     }
     let width = columns.max(MIN_WIDTH);
     let lines = lines(scene, width);
-    let margin = Face::fitting(width, LINE).width();
+    let margin = Face::for_text(width).width();
     let band = lines.iter().map(Line::height).sum::<u32>() + 2 * margin;
     let height = rows.checked_add(band).filter(|&h| h <= MAX_SIDE).ok_or_else(too_large)?;
     let mut canvas = RgbImage::from_pixel(width, height, GROUND);
@@ -68,13 +70,13 @@ enum Line {
 
 fn lines(scene: &Scene<'_>, width: u32) -> Vec<Line> {
     let record = &scene.judged.record;
-    let small = Face::fitting(width, LINE);
+    let small = Face::for_text(width);
     let capacity = (width / small.width()).saturating_sub(2).max(1) as usize;
     let text = |colour, text: &str, most: usize| {
         let lines = wrapped(text, capacity).into_iter().take(most);
         lines.map(move |text| Line::Text { face: small, colour, text }).collect::<Vec<_>>()
     };
-    let mut lines = headline(scene, width);
+    let mut lines = vec![headline(scene, width)];
     for reason in words::reasons(record, REASONS) {
         lines.extend(text(INK, &reason, REASON_LINES));
     }
@@ -92,8 +94,7 @@ fn lines(scene: &Scene<'_>, width: u32) -> Vec<Line> {
     lines
 }
 
-/// One line where it fits in large letters; else what was found goes below the verdict.
-fn headline(scene: &Scene<'_>, width: u32) -> Vec<Line> {
+fn headline(scene: &Scene<'_>, width: u32) -> Line {
     let record = &scene.judged.record;
     let (badge, text) = (words::verdict(record), words::finding(record));
     let badge_colour = match record.verdict {
@@ -102,8 +103,9 @@ fn headline(scene: &Scene<'_>, width: u32) -> Vec<Line> {
         Verdict::Refer => Rgb([244, 198, 110]),
     };
     let length = (badge.len() + text.len() + 5) as u32;
-    let face = Face::fitting(width, length.max(LINE * 2 / 3));
-    vec![Line::Headline { face, badge, badge_colour, text }]
+    let usual = Face::characters(width) * 2 / 3;
+    let face = Face::fitting(width, length.max(usual), &BOLD);
+    Line::Headline { face, badge, badge_colour, text }
 }
 
 impl Line {
@@ -130,21 +132,21 @@ impl Line {
     }
 }
 
-/// `Evidence: weak [colours] strong`, with the contour's own mark at its heat.
+/// From no evidence to the strongest, with a mark in the contour's colour at the contour's heat.
 fn legend(canvas: &mut RgbImage, face: Face, left: u32, top: u32) {
     /// Grey under the colours: that of bone, where evidence matters.
     const GREY: u8 = 128;
-    let (step, width) = (face.width(), face.width() * 16);
+    let (step, width) = (face.width(), face.width() * 14);
     face.write(canvas, [left, top], MUTED, "Evidence: none");
     let bar = left + 15 * step;
     let height = face.height() * 4 / 5;
     for x in 0..width {
         let heat = x as f32 / (width - 1) as f32;
-        let mark = (heat - CONTOUR).abs() * width as f32 <= face.scale as f32;
+        let mark = (heat - CONTOUR).abs() * width as f32 <= face.scale;
         let colour = if mark { [255; 3] } else { shown_colour(heat, GREY) };
         fill(canvas, [bar + x, top + height / 8, 1, height], Rgb(colour));
     }
-    face.write(canvas, [bar + width + step, top], MUTED, "strongest");
+    face.write(canvas, [bar + width + step, top], MUTED, "strongest, line: half");
 }
 
 /// Text in lines of at most `capacity` characters, broken at spaces where there are any.
@@ -160,7 +162,9 @@ fn wrapped(text: &str, capacity: usize) -> Vec<String> {
             }
             _ => {}
         }
-        while let Some((head, tail)) = word.split_at_checked(capacity).filter(|(_, t)| !t.is_empty()) {
+        while let Some((head, tail)) =
+            word.split_at_checked(capacity).filter(|(_, t)| !t.is_empty())
+        {
             lines.push(head.to_string());
             word = tail;
         }
@@ -177,69 +181,126 @@ fn fill(canvas: &mut RgbImage, [left, top, width, height]: [u32; 4], colour: Col
     }
 }
 
-/// A font, each of whose pixels covers `scale` x `scale` of the picture.
+/// Upright letters, from small to large.
+const PLAIN: [&MonoFont; 6] = [
+    &fonts::FONT_6X10,
+    &fonts::FONT_6X13,
+    &fonts::FONT_7X13,
+    &fonts::FONT_8X13,
+    &fonts::FONT_9X15,
+    &fonts::FONT_10X20,
+];
+/// Heavy letters, from small to large.
+const BOLD: [&MonoFont; 4] = [
+    &fonts::FONT_6X13_BOLD,
+    &fonts::FONT_7X13_BOLD,
+    &fonts::FONT_8X13_BOLD,
+    &fonts::FONT_9X18_BOLD,
+];
+
+/// A font, and by how much it is enlarged; 1 or more.
 #[derive(Clone, Copy)]
 struct Face {
     font: &'static MonoFont<'static>,
-    scale: u32,
+    scale: f32,
 }
 
 impl Face {
+    /// The face of running text in a band of this width.
+    fn for_text(width: u32) -> Self {
+        Self::fitting(width, Self::characters(width), &PLAIN)
+    }
+
+    /// How many characters a line holds.
+    fn characters(width: u32) -> u32 {
+        (width / EASY).clamp(LINE[0], LINE[1])
+    }
+
     /// The largest letters of which `count` fit into `width`; or else the smallest there are.
-    fn fitting(width: u32, count: u32) -> Self {
-        let fonts = [
-            &fonts::FONT_6X10,
-            &fonts::FONT_6X13,
-            &fonts::FONT_7X13,
-            &fonts::FONT_8X13,
-            &fonts::FONT_9X15,
-            &fonts::FONT_9X18,
-            &fonts::FONT_10X20,
-        ];
-        let mut best = Self { font: fonts[0], scale: 1 };
-        for font in fonts {
-            let scale = width / (count.max(1) * font.character_size.width);
-            let face = Self { font, scale };
-            // Among equals the finer font.
-            if scale > 0 && (face.width(), face.height()) >= (best.width(), best.height()) {
-                best = face;
-            }
-        }
-        best
+    fn fitting(width: u32, count: u32, fonts: &[&'static MonoFont<'static>]) -> Self {
+        // Whole pixels, so that letters do not drift apart from what is drawn beside them.
+        let cell = (width / count.max(1)) as f32;
+        let fits = |font: &&&'static MonoFont<'static>| font.character_size.width as f32 <= cell;
+        let font = fonts.iter().rev().find(fits).unwrap_or(&fonts[0]);
+        // The largest font is enlarged; a smaller one has its own pixels.
+        let largest = std::ptr::eq(*font, fonts[fonts.len() - 1]);
+        let scale = if largest { cell / font.character_size.width as f32 } else { 1.0 };
+        Self { font, scale: scale.max(1.0) }
     }
 
     fn width(self) -> u32 {
-        self.font.character_size.width * self.scale
+        (self.font.character_size.width as f32 * self.scale) as u32
     }
 
     fn height(self) -> u32 {
-        self.font.character_size.height * self.scale
+        (self.font.character_size.height as f32 * self.scale) as u32
     }
 
+    /// Writes one line of text. Enlarged letters have smooth edges.
     fn write(self, canvas: &mut RgbImage, [left, top]: [u32; 2], colour: Colour, text: &str) {
-        let mut target = Magnified { canvas, left, top, scale: self.scale, colour };
-        let style = MonoTextStyle::new(self.font, BinaryColor::On);
+        let letters = Letters::new(self.font, text);
+        let width = (letters.width as f32 * self.scale) as u32;
+        let (right, bottom) = (left.saturating_add(width), top.saturating_add(self.height()));
+        for y in top..bottom.min(canvas.height()) {
+            for x in left..right.min(canvas.width()) {
+                let place = |at: u32, start: u32| ((at - start) as f32 + 0.5) / self.scale - 0.5;
+                let ink = letters.ink(place(x, left), place(y, top));
+                let alpha = ((ink - 0.45) * self.scale + 0.5).clamp(0.0, 1.0);
+                let under = canvas.get_pixel(x, y).0;
+                let mixed = std::array::from_fn(|i| {
+                    let (under, over) = (f32::from(under[i]), f32::from(colour.0[i]));
+                    (under + (over - under) * alpha).round() as u8
+                });
+                canvas.put_pixel(x, y, Rgb(mixed));
+            }
+        }
+    }
+}
+
+/// A line of text in the pixels of its font.
+struct Letters {
+    width: usize,
+    height: usize,
+    set: Vec<bool>,
+}
+
+impl Letters {
+    fn new(font: &'static MonoFont<'static>, text: &str) -> Self {
+        let size = font.character_size;
+        let (width, height) = (size.width as usize * text.len(), size.height as usize);
+        let mut letters = Self { width, height, set: vec![false; width * height] };
+        let style = MonoTextStyle::new(font, BinaryColor::On);
+        let text = Text::with_baseline(text, Point::zero(), style, Baseline::Top);
         // Drawing into memory cannot fail.
-        let Ok(_) = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut target);
+        let Ok(_) = text.draw(&mut letters);
+        letters
+    }
+
+    /// Between the pixels' centres, 0 to 1.
+    fn ink(&self, x: f32, y: f32) -> f32 {
+        let (left, top) = (x.floor(), y.floor());
+        let row = |row: f32| {
+            let (a, b) = (self.at(left, row), self.at(left + 1.0, row));
+            a + (b - a) * (x - left)
+        };
+        let (above, below) = (row(top), row(top + 1.0));
+        above + (below - above) * (y - top)
+    }
+
+    fn at(&self, x: f32, y: f32) -> f32 {
+        let inside =
+            x >= 0.0 && y >= 0.0 && (x as usize) < self.width && (y as usize) < self.height;
+        if inside && self.set[y as usize * self.width + x as usize] { 1.0 } else { 0.0 }
     }
 }
 
-/// A part of the canvas, magnified, that takes set pixels in one colour.
-struct Magnified<'a> {
-    canvas: &'a mut RgbImage,
-    left: u32,
-    top: u32,
-    scale: u32,
-    colour: Colour,
-}
-
-impl OriginDimensions for Magnified<'_> {
+impl OriginDimensions for Letters {
     fn size(&self) -> Size {
-        Size::new(self.canvas.width(), self.canvas.height())
+        Size::new(self.width as u32, self.height as u32)
     }
 }
 
-impl DrawTarget for Magnified<'_> {
+impl DrawTarget for Letters {
     type Color = BinaryColor;
     type Error = Infallible;
 
@@ -247,10 +308,11 @@ impl DrawTarget for Magnified<'_> {
         &mut self,
         pixels: I,
     ) -> Result<(), Infallible> {
-        for Pixel(point, _) in pixels.into_iter().filter(|p| p.1.is_on()) {
-            let (Ok(x), Ok(y)) = (u32::try_from(point.x), u32::try_from(point.y)) else { continue };
-            let corner = [self.left + x * self.scale, self.top + y * self.scale];
-            fill(self.canvas, [corner[0], corner[1], self.scale, self.scale], self.colour);
+        for Pixel(point, _) in pixels.into_iter().filter(|pixel| pixel.1.is_on()) {
+            let place = usize::try_from(point.x).ok().zip(usize::try_from(point.y).ok());
+            if let Some((x, y)) = place.filter(|p| p.0 < self.width && p.1 < self.height) {
+                self.set[y * self.width + x] = true;
+            }
         }
         Ok(())
     }
@@ -269,10 +331,11 @@ mod tests {
 
     #[test]
     fn letters_grow_with_the_picture() {
-        let widths = [320, 500, 1000, 2000, 4000].map(|width| Face::fitting(width, LINE).width());
-        assert!(widths.windows(2).all(|pair| pair[0] <= pair[1]), "{widths:?}");
-        for (face, width) in widths.into_iter().zip([320, 500, 1000, 2000, 4000]) {
-            assert!(face * LINE <= width.max(6 * LINE), "{face} in {width}");
+        let widths: Vec<u32> = (320..4000).map(|width| Face::for_text(width).width()).collect();
+        assert!(widths.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert!(widths[0] == 6 && widths[widths.len() - 1] > 40, "{widths:?}");
+        for (width, letter) in (324..).zip(&widths[4..]) {
+            assert!(letter * LINE[0] <= width, "{letter} in {width}");
         }
     }
 }

@@ -108,8 +108,7 @@ impl Grid {
             }
             [a, b, c, d] => {
                 let crossed = [(a != b, top), (b != c, right), (c != d, bottom), (d != a, left)];
-                let edges: Vec<usize> =
-                    crossed.into_iter().filter(|e| e.0).map(|e| e.1).collect();
+                let edges: Vec<usize> = crossed.into_iter().filter(|e| e.0).map(|e| e.1).collect();
                 vec![[edges[0], edges[1]]]
             }
         }

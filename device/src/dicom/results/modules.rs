@@ -57,7 +57,10 @@ fn identity(object: &mut InMemDicomObject, scene: &Scene<'_>, kind: Kind) {
 /// The source's own number, so that results of one series keep its order.
 fn instance_number(source: &Source) -> String {
     let own = source.image.as_ref().and_then(|i| text(&i.details, tags::INSTANCE_NUMBER));
-    own.and_then(|n| n.parse::<u32>().ok()).filter(|&n| n <= i32::MAX as u32).unwrap_or(1).to_string()
+    own.and_then(|n| n.parse::<u32>().ok())
+        .filter(|&n| n <= i32::MAX as u32)
+        .unwrap_or(1)
+        .to_string()
 }
 
 /// Module general equipment (PS3.3 C.7.5.1).
@@ -118,7 +121,8 @@ pub fn moment(scene: &Scene<'_>) -> DateTime<FixedOffset> {
 /// `+HHMM` or `-HHMM`.
 fn offset(text: &str) -> Option<FixedOffset> {
     let (sign, digits) = text.split_at_checked(1)?;
-    let number: i32 = digits.parse().ok().filter(|_| digits.len() == 4)?;
+    let all_digits = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit());
+    let number: i32 = digits.parse().ok().filter(|_| all_digits)?;
     let seconds = (number / 100 * 60 + number % 100) * 60;
     match sign {
         "+" => FixedOffset::east_opt(seconds),

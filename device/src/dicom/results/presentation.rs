@@ -1,7 +1,7 @@
 //! The Grayscale Softcopy Presentation State (PS3.3 A.33.1): the half-hot region outlined over
 //! the source image, shown with the image's own window.
 
-use dicom_core::VR;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
@@ -9,7 +9,7 @@ use super::contour::{self, Loop};
 use super::dataset::{copy, decimal, put, put_all, put_floats, put_items, put_longs, put_short};
 use super::modules::{self, Reference};
 use super::{Heat, Kind, Scene, words};
-use crate::dicom::source::{Image, Plane, Spacing, Tones};
+use crate::dicom::source::{Image, Plane, Spacing, Tones, text};
 use crate::overlay::CONTOUR;
 
 /// Most points of one line: their bytes must fit a 16-bit length (PS3.5 section 7.1.2).
@@ -62,22 +62,27 @@ fn grey_scale(object: &mut InMemDicomObject, image: &Image) {
         copy(object, details, &[tags::MODALITY_LUT_SEQUENCE]);
     }
     let mut window = InMemDicomObject::new_empty();
-    if has(tags::WINDOW_CENTER) && has(tags::WINDOW_WIDTH) {
-        let wanted = [
-            tags::WINDOW_CENTER,
-            tags::WINDOW_WIDTH,
-            tags::WINDOW_CENTER_WIDTH_EXPLANATION,
-            tags::VOILUT_FUNCTION,
-        ];
-        copy(&mut window, details, &wanted);
-    } else {
-        copy(&mut window, details, &[tags::VOILUT_SEQUENCE]);
+    if let Some((centre, width)) =
+        first(details, tags::WINDOW_CENTER).zip(first(details, tags::WINDOW_WIDTH))
+    {
+        put(&mut window, tags::WINDOW_CENTER, VR::DS, &centre);
+        put(&mut window, tags::WINDOW_WIDTH, VR::DS, &width);
+        copy(&mut window, details, &[tags::VOILUT_FUNCTION]);
+    } else if let Some(table) = details.get(tags::VOILUT_SEQUENCE).and_then(|e| e.items()) {
+        put_items(&mut window, tags::VOILUT_SEQUENCE, table.iter().take(1).cloned().collect());
     }
     if window.iter().next().is_some() {
         put_items(object, tags::SOFTCOPY_VOILUT_SEQUENCE, vec![window]);
     }
     let shape = if image.tones == Tones::DarkRises { "INVERSE" } else { "IDENTITY" };
     put(object, tags::PRESENTATION_LUT_SHAPE, VR::CS, shape);
+}
+
+/// The first of several values: a presentation state shows one view.
+fn first(object: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let values = text(object, tag)?;
+    let value = values.split('\\').next()?.trim();
+    (!value.is_empty()).then(|| value.to_string())
 }
 
 /// Module displayed area (PS3.3 C.10.4): the whole image.
@@ -165,7 +170,12 @@ fn label(scene: &Scene<'_>) -> InMemDicomObject {
     let verdict = format!("{}: {}", words::verdict(record), words::finding(record));
     let mut item = InMemDicomObject::new_empty();
     put(&mut item, tags::BOUNDING_BOX_ANNOTATION_UNITS, VR::CS, "DISPLAY");
-    put(&mut item, tags::UNFORMATTED_TEXT_VALUE, VR::ST, &format!("{verdict}\r\n{}", words::NOTICE));
+    put(
+        &mut item,
+        tags::UNFORMATTED_TEXT_VALUE,
+        VR::ST,
+        &format!("{verdict}\r\n{}", words::NOTICE),
+    );
     put_floats(&mut item, tags::BOUNDING_BOX_TOP_LEFT_HAND_CORNER, &[0.02, 0.02]);
     put_floats(&mut item, tags::BOUNDING_BOX_BOTTOM_RIGHT_HAND_CORNER, &[0.7, 0.1]);
     put(&mut item, tags::BOUNDING_BOX_TEXT_HORIZONTAL_JUSTIFICATION, VR::CS, "LEFT");

@@ -7,7 +7,9 @@ use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::InMemDicomObject;
 use models::label::Class;
 
-use super::code::{Code, ENGLISH, QUALITATIVE, dcm, finding, ours, probability, sct, ucum, verdict};
+use super::code::{
+    Code, ENGLISH, QUALITATIVE, dcm, finding, ours, probability, sct, ucum, verdict,
+};
 use super::content::Relation::{AcquisitionContext, ConceptModifier, Contains, ObservationContext};
 use super::content::{code, coded, container, image, number, point, put_container, text, uid};
 use super::dataset::{ascii, complete, copy, put, put_items};
@@ -204,10 +206,9 @@ fn library(scene: &Scene<'_>, judged: &Judged) -> InMemDicomObject {
         items.push(code(AcquisitionContext, dcm("121139", "Modality"), modality));
     }
     items.push(coded(AcquisitionContext, dcm("123014", "Target Region"), region(scene)));
-    if let Some(image) = &scene.source.image {
-        if let Some(view) = first_code(&image.details, tags::VIEW_CODE_SEQUENCE) {
-            items.push(coded(AcquisitionContext, dcm("111031", "Image View"), view));
-        }
+    let details = scene.source.image.as_ref().map(|image| &image.details);
+    if let Some(view) = details.and_then(|d| first_code(d, tags::VIEW_CODE_SEQUENCE)) {
+        items.push(coded(AcquisitionContext, dcm("111031", "Image View"), view));
     }
     for (name, count) in
         [(dcm("110910", "Pixel Data Rows"), rows), (dcm("110911", "Pixel Data Columns"), columns)]
@@ -308,7 +309,11 @@ fn algorithm(scene: &Scene<'_>) -> Vec<InMemDicomObject> {
     let digest = ascii(&record.bundle.digest, 200);
     let mut parameters = vec![format!("bundle manifest SHA-256 {digest}")];
     if let Some(cam) = &record.cam {
-        parameters.push(format!("map {}, layer {}", ascii(&cam.method, 64), ascii(&cam.layer, 200)));
+        parameters.push(format!(
+            "map {}, layer {}",
+            ascii(&cam.method, 64),
+            ascii(&cam.layer, 200)
+        ));
         parameters.push(format!("map SHA-256 {}", ascii(&cam.digest, 200)));
     }
     let mut items = vec![

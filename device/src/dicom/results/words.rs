@@ -36,5 +36,5 @@ pub fn reasons(record: &ScanRecord, most: usize) -> impl Iterator<Item = String>
 /// Which model judged, in short.
 pub fn model(record: &ScanRecord) -> String {
     let digest = ascii(&short_digest(&record.bundle.digest), 12);
-    format!("Model {} {digest}", ascii(&record.bundle.name, 64))
+    format!("Model {}, bundle {digest}", ascii(&record.bundle.name, 64))
 }
