@@ -155,7 +155,7 @@ async fn redeliver(
 /// For monitors: 200 when all is well, else 503; why not only to whoever is signed in.
 async fn healthz(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     let health = app.ask(|board| board.health()).await?;
-    let (status, word) = match health.degraded.is_empty() {
+    let (status, word) = match health.is_well() {
         true => (StatusCode::OK, "ok"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
     };
