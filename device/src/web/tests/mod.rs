@@ -381,11 +381,13 @@ fn a_provisioned_certificate_serves_https() {
 
 #[test]
 fn a_stopped_server_ends_its_streams() {
-    let board = FakeBoard::new(vec![]);
-    let server = Server::bind(options(), board, Arc::new(Metrics::new(&[]))).expect("a server");
-    let running = server.start().expect("a running server");
-    assert!(running.is_alive());
-    running.stop().expect("a clean stop");
+    use std::io::Read;
+    let server = FakeServer::new(vec![]);
+    let cookie = server.sign_in();
+    let (head, mut stream) = server.get("/events").set("Cookie", &cookie).open();
+    assert_eq!(head.status, 200);
+    server.stop();
+    stream.read_to_string(&mut String::new()).expect("a clean end");
 }
 
 #[test]
