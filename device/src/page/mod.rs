@@ -280,6 +280,7 @@ pub(crate) fn colour_scale() -> Markup {
             // Attributes, not styles: a page from a server allows no inline style. Each field
             // reaches beyond its end, so that no gap shows between two.
             svg.strip viewBox={ "0 0 " (STEPS + 1) " 1" } preserveAspectRatio="none" role="img"
+                shape-rendering="crispEdges"
                 aria-label="Colour scale: grey for no evidence, then purple, red, orange and \
                             yellow for the strongest"
             {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
@@ -15,6 +13,7 @@ use super::failure::Failure;
 use super::limit::Limiter;
 use super::secret::Verifier;
 use super::session::Sessions;
+use super::token::Token;
 
 /// Calls to the board at the same time; the others wait their turn.
 pub const BOARD_CALLS: usize = 4;
@@ -32,8 +31,8 @@ pub struct App {
     pub limiter: Limiter,
     /// None until the board is provisioned.
     pub verifier: Option<Arc<Verifier>>,
-    /// SHA-256 of the token that opens `/metrics`.
-    pub metrics_token: Option<[u8; 32]>,
+    /// What opens `/metrics` from elsewhere.
+    pub metrics_token: Option<Token>,
     /// Host names by which the board may be addressed, in lower case.
     pub names: Vec<String>,
     /// Whether answers go out over TLS.
@@ -71,15 +70,4 @@ impl App {
         });
         asked.await.map_err(|_| Failure::Broken)
     }
-
-    /// Whether this is the token that opens `/metrics`.
-    pub fn is_metrics_token(&self, token: &str) -> bool {
-        let given = digest(token);
-        self.metrics_token.is_some_and(|expected| expected.ct_eq(&given).into())
-    }
-}
-
-/// SHA-256 of a token, whose comparison tells nothing about the token.
-pub fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }

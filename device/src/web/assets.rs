@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::page;
 
 /// The look of the printed results, and what only the pages have.
-static STYLE: LazyLock<String> = LazyLock::new(|| format!("{}{}", page::STYLE, include_str!("style.css")));
+static STYLE: LazyLock<String> =
+    LazyLock::new(|| format!("{}{}", page::STYLE, include_str!("style.css")));
 const SCRIPT: &str = include_str!("script.js");
 const ICON: &str = include_str!("icon.svg");
 

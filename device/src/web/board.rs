@@ -152,9 +152,17 @@ pub struct Health {
     pub destinations: Vec<Destination>,
     /// The processor's temperature in degrees Celsius, where there is a sensor.
     pub temperature: Option<f32>,
-    /// Why the board is not as it should be, in plain sentences; empty when all is well. Decides
-    /// over the status of `/healthz`.
+    /// Why else the board is not as it should be, in plain sentences. A full disk and silent
+    /// destinations are told by their own fields.
     pub degraded: Vec<String>,
+}
+
+impl Health {
+    /// Whether the board takes and judges scans as it should; decides over the status of
+    /// `/healthz`. A silent destination is no illness of the board.
+    pub fn is_well(&self) -> bool {
+        self.degraded.is_empty() && !self.disk.full
+    }
 }
 
 /// Which model judges.

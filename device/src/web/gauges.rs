@@ -15,7 +15,7 @@ pub fn gauges_from_health(health: &Health, open_pages: usize) -> Vec<Gauge> {
         Gauge::single(
             "spinesight_ready",
             "1 when all is well, 0 when the health page says why not.",
-            flag(health.degraded.is_empty()),
+            flag(health.is_well()),
         ),
         Gauge::single(
             "spinesight_uptime_seconds",
@@ -40,9 +40,10 @@ pub fn gauges_from_health(health: &Health, open_pages: usize) -> Vec<Gauge> {
         labelled(
             "spinesight_queue_length",
             "Scans that wait, by what for.",
-            health.queues.iter().map(|Queue { name, length }| {
-                ("queue", name.clone(), *length as f64)
-            }),
+            health
+                .queues
+                .iter()
+                .map(|Queue { name, length }| ("queue", name.clone(), *length as f64)),
         ),
         labelled(
             "spinesight_destination_waiting",
@@ -57,9 +58,10 @@ pub fn gauges_from_health(health: &Health, open_pages: usize) -> Vec<Gauge> {
         labelled(
             "spinesight_destination_reachable",
             "1 when a destination answered last time.",
-            health.destinations.iter().filter_map(|d| {
-                Some(("destination", d.name.clone(), flag(d.reachable?)))
-            }),
+            health
+                .destinations
+                .iter()
+                .filter_map(|d| Some(("destination", d.name.clone(), flag(d.reachable?)))),
         ),
         Gauge::single("spinesight_open_pages", "Pages kept up to date.", open_pages as f64),
     ];

@@ -110,14 +110,25 @@ mod tests {
     fn only_addresses_and_own_names_are_hosts() {
         let names = ["board.example".to_string()];
         for host in [
-            "127.0.0.1", "127.0.0.1:8443", "[::1]", "[2001:db8::7]:443", "localhost:1",
-            "Board.Example", "board.example.:8443",
+            "127.0.0.1",
+            "127.0.0.1:8443",
+            "[::1]",
+            "[2001:db8::7]:443",
+            "localhost:1",
+            "Board.Example",
+            "board.example.:8443",
         ] {
             assert!(is_ours(host, &names), "{host}");
         }
         for host in [
-            "", "evil.example", "board.example.evil.example", "127.0.0.1.evil.example",
-            "board.example:evil", "[evil]", "board.example@evil.example", "a:b:c",
+            "",
+            "evil.example",
+            "board.example.evil.example",
+            "127.0.0.1.evil.example",
+            "board.example:evil",
+            "[evil]",
+            "board.example@evil.example",
+            "a:b:c",
         ] {
             assert!(!is_ours(host, &names), "{host}");
         }

@@ -31,6 +31,7 @@ mod routes;
 mod session;
 mod sign_in;
 mod tls;
+mod token;
 
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,8 @@ impl FromRequestParts<Arc<App>> for Person {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         let refresh = parts.headers.contains_key(REFRESH);
-        let by = if refresh || accepts(parts, "text/event-stream") { Use::Page } else { Use::Person };
+        let by =
+            if refresh || accepts(parts, "text/event-stream") { Use::Page } else { Use::Person };
         Person::find(app, &parts.headers, by).ok_or_else(|| {
             if accepts(parts, "text/html") && !refresh {
                 Redirect::to(&format!("/sign-in?next={}", parts.uri.path())).into_response()

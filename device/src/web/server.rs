@@ -16,13 +16,14 @@ use tokio::sync::{Semaphore, watch};
 use crate::metrics::Metrics;
 
 use super::Board;
-use super::app::{App, BOARD_CALLS, Clock, STREAMS, digest};
+use super::app::{App, BOARD_CALLS, Clock, STREAMS};
 use super::connection::Bounded;
 use super::limit::Limiter;
 use super::routes;
 use super::secret::{SecretError, Verifier};
 use super::session::Sessions;
 use super::tls::{self, TlsError};
+use super::token::Token;
 
 /// How long a request's head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
@@ -140,7 +141,7 @@ impl Server {
             sessions: Sessions::new(options.session, options.idle),
             limiter: Limiter::new(clock()),
             verifier: verifier.map(Arc::new),
-            metrics_token: options.metrics_token.as_deref().map(digest),
+            metrics_token: options.metrics_token.as_deref().map(Token::new),
             names: options.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             tls: tls.is_some(),
             clock,

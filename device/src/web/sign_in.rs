@@ -141,9 +141,11 @@ fn cookie(token: &str, tls: bool) -> String {
     format!("{name}={token}; Path=/; HttpOnly; SameSite=Strict{secure}")
 }
 
-/// The address of a page of ours; the list when it is anything else.
+/// The address of a page of ours: for anything of a scan its page, else the list.
 fn own_page(address: &str) -> String {
-    let scan = |address: &str| address.strip_prefix("/scans/")?.parse::<ScanId>().ok();
+    let scan = |address: &str| -> Option<ScanId> {
+        address.strip_prefix("/scans/")?.split('/').next()?.parse().ok()
+    };
     match address {
         "/health" => address.into(),
         _ => scan(address).map_or("/".into(), |id| format!("/scans/{id}")),
@@ -159,6 +161,8 @@ mod tests {
         for address in ["/", "/health", "/scans/0123456789abcdef"] {
             assert_eq!(own_page(address), address);
         }
+        let form = "/scans/0123456789abcdef/acknowledge";
+        assert_eq!(own_page(form), "/scans/0123456789abcdef");
         for address in ["", "//evil.example", "https://evil.example", "/scans/../x", "/\\evil"] {
             assert_eq!(own_page(address), "/", "{address}");
         }

@@ -4,7 +4,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::layout::{self, Here};
-use super::words::{self, Mark, mark, moment, symbol};
+use super::words::{self, Mark, alert, mark, moment};
 use crate::page::words::short_digest;
 use crate::web::board::{Destination, Disk, Health};
 use crate::web::session::SignedIn;
@@ -14,12 +14,8 @@ pub fn page(health: &Health, session: &SignedIn) -> Html<String> {
     let content = html! {
         section #summary data-live="" aria-label="In short" {
             h1 { "Health" }
-            @if health.degraded.is_empty() {
-                p.alert.good { (symbol(Mark::Good)) span { "All is well" } }
-            }
-            @for reason in &health.degraded {
-                p.alert.bad { (symbol(Mark::Bad)) span { (reason) } }
-            }
+            (words::illnesses(health))
+            @if health.is_well() { (alert(Mark::Good, &html! { "All is well" })) }
         }
         div #health.panels data-live="" {
             (model(health))
@@ -75,7 +71,7 @@ fn disk(disk: Disk) -> Markup {
                 div {
                     dt { "State" }
                     dd {
-                        @if disk.full { (mark(Mark::Bad, "Full: refuses scans")) }
+                        @if disk.full { (mark(Mark::Bad, "Full")) }
                         @else { (mark(Mark::Good, "Has room")) }
                     }
                 }

@@ -4,7 +4,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::layout::{self, Here};
-use super::words::{self, Mark, badge, headline, mark, moment, symbol};
+use super::words::{self, Mark, alert, badge, headline, mark, moment, symbol};
 use crate::page::words as results;
 use crate::record::{Record, ScanRecord, Verdict};
 use crate::web::board::{DeliveryState, Health, ScanView};
@@ -41,18 +41,12 @@ fn status(health: &Health) -> Markup {
     let silent: Vec<_> =
         health.destinations.iter().filter(|d| d.reachable == Some(false)).collect();
     let given_up: u64 = health.destinations.iter().map(|d| d.given_up).sum();
-    let well = !health.disk.full
-        && health.degraded.is_empty()
-        && silent.is_empty()
-        && given_up == 0;
+    let well = health.is_well() && silent.is_empty() && given_up == 0;
     html! {
         section #status data-live="" aria-label="How the board is" {
-            @if health.disk.full {
-                (alert(true, html! { "The disk is full: new scans are refused. Free space." }))
-            }
-            @for reason in &health.degraded { (alert(true, html! { (reason) })) }
+            (words::illnesses(health))
             @for destination in silent {
-                (alert(false, html! {
+                (alert(Mark::Unsure, &html! {
                     (destination.name) " does not answer. "
                     @if destination.waiting > 0 {
                         (words::count(destination.waiting, "scan waits", "scans wait"))
@@ -61,13 +55,13 @@ fn status(health: &Health) -> Markup {
                 }))
             }
             @if given_up > 0 {
-                (alert(false, html! {
+                (alert(Mark::Unsure, &html! {
                     (words::count(given_up, "delivery was", "deliveries were"))
                     " given up. Open the scan to send it again."
                 }))
             }
             @if well {
-                p.alert.good { (symbol(Mark::Good)) span { "Ready" (waiting(health)) } }
+                (alert(Mark::Good, &html! { "Ready" (waiting(health)) }))
             }
         }
     }
@@ -79,11 +73,6 @@ fn waiting(health: &Health) -> Markup {
             " · " (queue.length) " " (queue.name)
         }
     }
-}
-
-fn alert(bad: bool, text: Markup) -> Markup {
-    let (class, kind) = if bad { ("bad", Mark::Bad) } else { ("unsure", Mark::Unsure) };
-    html! { p.alert.(class) { (symbol(kind)) span { (text) } } }
 }
 
 fn empty(place: Place) -> Markup {
@@ -146,7 +135,7 @@ fn progress(view: &ScanView) -> Markup {
     let (given_up, waiting) = (any(DeliveryState::GivenUp), any(DeliveryState::Waiting));
     html! {
         @if given_up > 0 {
-            (mark(Mark::Bad, "Delivery given up"))
+            (mark(Mark::Bad, "Not delivered"))
         } @else if waiting > 0 && waiting == view.deliveries.len() as u64 {
             span.muted { "To be delivered" }
         } @else if waiting > 0 {

@@ -4,7 +4,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::layout::{self, Here, token};
-use super::words::{self, Mark, badge, delivery, headline, moment, symbol};
+use super::words::{self, Mark, alert, badge, delivery, headline, moment};
 use crate::page::{self, card, words as results};
 use crate::record::{Record, ScanRecord};
 use crate::web::board::{Delivery, DeliveryState, ScanView, Stage};
@@ -14,6 +14,7 @@ use crate::web::session::SignedIn;
 pub fn page(view: &ScanView, session: &SignedIn) -> Html<String> {
     let content = html! {
         p.back { a href="/" { "← All scans" } }
+        header #verdict data-live="" { (badge(view)) h1 { (headline(view)) } (gloss(view)) }
         div.scan-page {
             section #viewer data-live="" aria-label="Picture" { (viewer(view)) }
             div {
@@ -33,6 +34,18 @@ pub fn page(view: &ScanView, session: &SignedIn) -> Html<String> {
         }
     };
     layout::page("Scan", Here::Scan, session, &content)
+}
+
+/// The line under the headline.
+fn gloss(view: &ScanView) -> Markup {
+    html! {
+        @match &view.record {
+            Some(Record::Scan(record)) => p.explanation { (results::explanation(record)) },
+            Some(Record::Failed(_)) => p.explanation { "No model has judged this scan." },
+            None if view.stage == Stage::Expired => {}
+            None => p.explanation { "The result appears here by itself." },
+        }
+    }
 }
 
 fn scan_record(view: &ScanView) -> Option<&ScanRecord> {
@@ -105,17 +118,11 @@ fn ring(view: &ScanView, record: &ScanRecord) -> Markup {
 
 fn finding(view: &ScanView) -> Markup {
     html! {
-        p.said { (badge(view)) }
-        h1 { (headline(view)) }
         @match &view.record {
             Some(Record::Scan(record)) => { (judged(view, record)) }
-            Some(Record::Failed(failed)) => {
-                p.explanation { "No model has judged this scan." }
-                h2 { "Why" }
-                p { (failed.error) }
-            }
-            None if view.stage == Stage::Expired => {}
-            None => { p.explanation { "The result appears here by itself." } }
+            Some(Record::Failed(failed)) => { h2 { "Why" } p { (failed.error) } }
+            None if view.stage == Stage::Expired => p.muted { "The result was removed too." },
+            None => p.muted { "There is no result yet." },
         }
     }
 }
@@ -124,7 +131,6 @@ fn judged(view: &ScanView, record: &ScanRecord) -> Markup {
     let address = format!("/scans/{}/scan.png", view.id);
     let picture = view.size.map(|[width, height]| page::Picture { path: address, width, height });
     html! {
-        p.explanation { (results::explanation(record)) }
         (card::probabilities(record))
         @if !record.reasons.is_empty() {
             h2 { "Why" }
@@ -141,17 +147,12 @@ fn judged(view: &ScanView, record: &ScanRecord) -> Markup {
 fn acknowledgement(view: &ScanView, session: &SignedIn) -> Markup {
     html! {
         @if let Some(seen) = &view.acknowledged {
-            p.alert.good {
-                (symbol(Mark::Good))
-                span {
-                    "Seen " (moment(seen.at)) ", "
-                    @match seen.by.as_str() {
-                        "panel" => "at the panel",
-                        "page" => "on this page",
-                        _ => "by someone else",
-                    }
-                }
-            }
+            @let place = match seen.by.as_str() {
+                "panel" => "at the panel",
+                "page" => "on this page",
+                _ => "elsewhere",
+            };
+            (alert(Mark::Good, &html! { "Seen " (moment(seen.at)) ", " (place) }))
         } @else if view.record.is_some() && view.stage != Stage::Expired {
             form method="post" action={ "/scans/" (view.id) "/acknowledge" } {
                 (token(session))
@@ -159,7 +160,7 @@ fn acknowledgement(view: &ScanView, session: &SignedIn) -> Markup {
             }
             p.muted.small { "Says that a human has seen this result. It changes nothing in it." }
         } @else {
-            p.muted.small { "There is nothing to acknowledge." }
+            p.muted.small { "Without a result there is nothing to acknowledge." }
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 
 use super::layout::public_page;
-use super::words::{Mark, symbol};
+use super::words::{self, Mark, alert};
 
 /// Why the form is shown again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +46,14 @@ pub fn page(problem: Option<Problem>, next: &str) -> Html<String> {
 
 fn complaint(problem: Problem) -> Markup {
     html! {
-        p.alert.bad role="alert" {
-            (symbol(Mark::Bad))
-            span {
-                @match problem {
-                    Problem::Wrong => "That is not the secret of this board.",
-                    Problem::TooEarly { seconds: 1 } => "Too many attempts. Try again in a second.",
-                    Problem::TooEarly { seconds } => {
-                        "Too many attempts. Try again in " (seconds) " seconds."
-                    }
-                }
-            }
+        div role="alert" {
+            (alert(Mark::Bad, &match problem {
+                Problem::Wrong => html! { "That is not the secret of this board." },
+                Problem::TooEarly { seconds } => html! {
+                    "Too many attempts. Try again in "
+                    (words::count(seconds, "second", "seconds")) "."
+                },
+            }))
         }
     }
 }

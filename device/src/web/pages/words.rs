@@ -8,7 +8,7 @@ use maud::{Markup, PreEscaped, html};
 use crate::page::card::badge as verdict_badge;
 use crate::page::words;
 use crate::record::Record;
-use crate::web::board::{DeliveryState, ScanView, Stage};
+use crate::web::board::{DeliveryState, Health, ScanView, Stage};
 
 /// A scan's verdict as symbol and word, or why it has none yet.
 pub fn badge(view: &ScanView) -> Markup {
@@ -84,11 +84,33 @@ pub fn symbol(kind: Mark) -> Markup {
         Mark::Good => "<path d='m5 12.500 4.500 4.500L19 7.500'/>",
         Mark::Waits => "<circle cx='12' cy='12' r='9'/><path d='M12 7v5.300l3.300 2'/>",
         Mark::Unsure => "<path d='M12 3.500 21.500 20h-19Z'/><path d='M12 10v4.600M12 17.200v.1'/>",
-        Mark::Bad => "<path d='M8 3h8l5 5v8l-5 5H8l-5-5V8Z'/><path d='M12 7.500v5.500M12 16.300v.1'/>",
+        Mark::Bad => {
+            "<path d='M8 3h8l5 5v8l-5 5H8l-5-5V8Z'/><path d='M12 7.500v5.500M12 16.300v.1'/>"
+        }
         Mark::Quiet => "<path d='M5 12h14'/>",
     };
     html! {
         svg.icon viewBox="0 0 24 24" aria-hidden="true" focusable="false" { (PreEscaped(strokes)) }
+    }
+}
+
+/// A sentence about the board that cannot be missed.
+pub fn alert(kind: Mark, text: &Markup) -> Markup {
+    let key = match kind {
+        Mark::Good => "good",
+        Mark::Bad => "bad",
+        Mark::Unsure | Mark::Waits | Mark::Quiet => "unsure",
+    };
+    html! { p.alert.(key) { (symbol(kind)) span { (text) } } }
+}
+
+/// What keeps the board from taking and judging scans.
+pub fn illnesses(health: &Health) -> Markup {
+    html! {
+        @if health.disk.full {
+            (alert(Mark::Bad, &html! { "The disk is full: new scans are refused. Free space." }))
+        }
+        @for reason in &health.degraded { (alert(Mark::Bad, &html! { (reason) })) }
     }
 }
 

@@ -55,7 +55,13 @@ impl FakeServer {
 
     fn request(&self, method: &'static str, path: &str) -> Request<'_> {
         let host = ("Host".to_string(), format!("127.0.0.1:{}", self.port));
-        Request { server: self, method, path: path.into(), headers: vec![host], body: String::new() }
+        Request {
+            server: self,
+            method,
+            path: path.into(),
+            headers: vec![host],
+            body: String::new(),
+        }
     }
 
     /// Signs in and gives the cookie.

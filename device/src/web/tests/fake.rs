@@ -148,7 +148,7 @@ pub struct FakeServer {
     pub board: Arc<FakeBoard>,
     pub port: u16,
     passed: Arc<AtomicU64>,
-    _running: Running,
+    running: Running,
 }
 
 impl FakeServer {
@@ -167,7 +167,13 @@ impl FakeServer {
         let server = Server::bind_with_clock(options, board.clone(), metrics, clock);
         let server = server.expect("a server");
         let port = server.address().port();
-        Self { board, port, passed, _running: server.start().expect("a running server") }
+        Self { board, port, passed, running: server.start().expect("a running server") }
+    }
+
+    /// Stops it, as the service does.
+    pub fn stop(self) {
+        assert!(self.running.is_alive());
+        self.running.stop().expect("a clean stop");
     }
 
     /// Makes time pass.

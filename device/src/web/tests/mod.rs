@@ -215,7 +215,8 @@ fn pages_hear_of_new_scans_and_of_the_end_of_the_session() {
     let (head, mut stream) = server.get("/events").set("Cookie", &cookie).open();
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
     let scan = ScanId::of(b"1.2.3");
-    let event = Event::Judged { scan, verdict: Verdict::Abnormal, bundle: "ab".into(), latency_ms: 9 };
+    let event =
+        Event::Judged { scan, verdict: Verdict::Abnormal, bundle: "ab".into(), latency_ms: 9 };
     server.board.events.send(event).expect("someone listens");
     let mut until = |wanted: &str| while line(&mut stream) != wanted {};
     until("event: change");
@@ -248,9 +249,16 @@ fn results_are_shown_with_reasons_and_the_statement_and_escaped() {
     let cookie = server.sign_in();
     let page = server.get(&format!("/scans/{}", scan.id)).set("Cookie", &cookie).send().body;
     for text in [
-        "not a diagnosis", "Scoliosis", "90.5 %", "Findings together have 98.0 %.",
-        "upper third, centre", "the destination refused it", "Send again", "Acknowledge",
-        "cx=\"50.10%\"", "0123456789ab",
+        "not a diagnosis",
+        "Scoliosis",
+        "90.5 %",
+        "Findings together have 98.0 %.",
+        "upper third, centre",
+        "the destination refused it",
+        "Send again",
+        "Acknowledge",
+        "cx=\"50.10%\"",
+        "0123456789ab",
     ] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
@@ -373,9 +381,36 @@ fn a_provisioned_certificate_serves_https() {
 
 #[test]
 fn a_stopped_server_ends_its_streams() {
-    let board = FakeBoard::new(vec![]);
-    let server = Server::bind(options(), board, Arc::new(Metrics::new(&[]))).expect("a server");
-    let running = server.start().expect("a running server");
-    assert!(running.is_alive());
-    running.stop().expect("a clean stop");
+    use std::io::Read;
+    let server = FakeServer::new(vec![]);
+    let cookie = server.sign_in();
+    let (head, mut stream) = server.get("/events").set("Cookie", &cookie).open();
+    assert_eq!(head.status, 200);
+    server.stop();
+    stream.read_to_string(&mut String::new()).expect("a clean end");
+}
+
+#[test]
+fn one_machine_cannot_take_all_connections() {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    let server = FakeServer::new(vec![]);
+    let connect = || TcpStream::connect(("127.0.0.1", server.port)).expect("connect");
+    let mut streams: Vec<_> = (0..100).map(|_| connect()).collect();
+    let mut last = streams.pop().expect("one");
+    last.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+    // Closed, with or without a reset: nothing is answered.
+    assert_eq!(last.read(&mut [0]).unwrap_or(0), 0);
+    drop(streams);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut byte = [0];
+    loop {
+        let mut stream = connect();
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        if stream.read(&mut byte).is_ok_and(|count| count == 1) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "places are not given back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
