@@ -24,17 +24,22 @@ pub(super) fn run(
     account: &Mutex<Account>,
 ) {
     let mut reported = 0;
-    for message in receiver {
-        match message {
-            Message::Frame(frame) => {
+    loop {
+        let next = receiver.try_recv().or_else(|_| {
+            // The queue is empty: what is told now finds its place in it.
+            reported = report_queue(reported);
+            receiver.recv()
+        });
+        match next {
+            Ok(Message::Frame(frame)) => {
                 for outlet in &mut outlets {
                     write(outlet, &frame, account);
                 }
             }
             // Who asked may have stopped waiting.
-            Message::Flush(done) => _ = done.try_send(()),
+            Ok(Message::Flush(done)) => _ = done.try_send(()),
+            Err(_) => return,
         }
-        reported = report_queue(reported);
     }
 }
 
