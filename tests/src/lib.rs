@@ -2,9 +2,14 @@
 //!
 //! This library holds what the tests share.
 
+pub mod archive;
+pub mod board;
+
 use std::io::Cursor;
 use std::path::PathBuf;
 
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
 use host::phantom::{Phantom, PhantomSpec, dicom, render};
 use image::{DynamicImage, ImageFormat};
 use models::label::Class;
@@ -36,6 +41,24 @@ pub fn small_phantom() -> Phantom {
 /// [`small_phantom`] as a DICOM file, explicit little endian.
 pub fn dicom_file() -> Vec<u8> {
     dicom::encode(&small_phantom(), 1).expect("encodes")
+}
+
+/// So many different scans of the least cost, as DICOM files: the same picture under other names.
+pub fn scans(count: usize) -> Vec<Vec<u8>> {
+    let phantom = small_phantom();
+    (0..count).map(|number| renamed(&phantom, number)).collect()
+}
+
+/// A scan whose SOP Instance UID ends in a number, and whose patient is marked by it.
+fn renamed(phantom: &Phantom, number: usize) -> Vec<u8> {
+    let bytes = dicom::encode(phantom, number).expect("encodes");
+    let mut file = dicom_object::from_reader(&bytes[..]).expect("reads");
+    let uid = format!("2.25.4711.{number}");
+    file.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid.as_str());
+    file.update_meta(|meta| meta.media_storage_sop_instance_uid = uid);
+    let mut bytes = Vec::new();
+    file.write_all(&mut bytes).expect("writes");
+    bytes
 }
 
 /// Preprocessed phantoms, the classes in turn.

@@ -26,6 +26,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::association::socket::{Socket, Transport, deadline_in};
 use super::association::wire::{Wire, WireError};
 use super::identity::is_ae_title;
+use super::syntaxes::STORAGE;
 use crate::spool::Arrival;
 use desk::{Desk, Visit};
 
@@ -49,6 +50,8 @@ pub struct ScpOptions {
     pub require_called: bool,
     /// AE titles that may connect; `*` for any. Empty for none.
     pub allowed: Vec<String>,
+    /// SOP classes of the objects that can be stored.
+    pub classes: Vec<String>,
     /// Most associations at a time.
     pub max_associations: usize,
     /// Most connections at a time that have not asked for an association yet.
@@ -71,6 +74,7 @@ impl ScpOptions {
             ae_title: ae_title.into(),
             require_called: true,
             allowed: Vec::new(),
+            classes: STORAGE.map(String::from).to_vec(),
             max_associations: 16,
             max_waiting: 32,
             max_pdu: 64 * 1024,

@@ -46,11 +46,12 @@ pub fn pictures() -> &'static [&'static str] {
     &DECODED
 }
 
-/// The transfer syntaxes accepted for an abstract syntax; empty when it is not supported at all.
-pub fn accepted(abstract_syntax: &str) -> &'static [&'static str] {
+/// The transfer syntaxes accepted for an abstract syntax where objects of these SOP classes can be
+/// stored; empty when it is not supported at all.
+pub fn accepted(abstract_syntax: &str, storage: &[String]) -> &'static [&'static str] {
     match abstract_syntax {
         uids::VERIFICATION | uids::STORAGE_COMMITMENT_PUSH_MODEL => &PLAIN,
-        class if STORAGE.contains(&class) => pictures(),
+        class if storage.iter().any(|stored| stored == class) => pictures(),
         _ => &[],
     }
 }
@@ -63,7 +64,7 @@ mod tests {
     fn uncompressed_jpeg_and_run_length_pictures_are_accepted() {
         for class in STORAGE {
             for uid in &CANDIDATES[..8] {
-                assert!(accepted(class).contains(uid), "{class} {uid}");
+                assert!(accepted(class, &[class.into()]).contains(uid), "{class} {uid}");
             }
         }
     }
@@ -74,6 +75,6 @@ mod tests {
         for uid in [deflated, uids::JPEGLS_LOSSLESS, uids::JPEG2000, "1.2.3", ""] {
             assert!(!pictures().contains(&uid), "{uid}");
         }
-        assert!(accepted(uids::CT_IMAGE_STORAGE).is_empty());
+        assert!(accepted(uids::CT_IMAGE_STORAGE, &STORAGE.map(String::from)).is_empty());
     }
 }

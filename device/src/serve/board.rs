@@ -57,7 +57,7 @@ impl Board for View {
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let disk = self.disk();
         let temperature = temperature();
-        let degraded = self.degraded(&counts, &model, &disk, temperature);
+        let degraded = self.degraded(&counts, &model, temperature);
         let (at, passed) = model.self_test;
         Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -130,13 +130,9 @@ impl View {
         &self,
         counts: &Counts,
         model: &ModelState,
-        disk: &Disk,
         temperature: Option<f32>,
     ) -> Vec<String> {
         let mut reasons = Vec::new();
-        if disk.full {
-            reasons.push("The disk is nearly full: new scans are refused.".to_owned());
-        }
         if let Some(why) = &model.refused {
             reasons.push(format!("The new model cannot be used, the last one judges on: {why}."));
         }

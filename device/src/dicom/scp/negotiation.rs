@@ -70,7 +70,7 @@ pub fn negotiate(
         return Err(reject(wire, &request, objection));
     }
     wire.set_max_sent(max_length(&request))?;
-    let (results, contexts) = answer(&request.presentation_contexts);
+    let (results, contexts) = answer(&request.presentation_contexts, &options.classes);
     wire.send(&Pdu::AssociationAC(AssociationAC {
         protocol_version: 1,
         calling_ae_title: request.calling_ae_title.clone(),
@@ -150,12 +150,12 @@ fn reject(wire: &mut Wire, request: &AssociationRQ, objection: Objection) -> Tur
 type Answer = (Vec<PresentationContextResult>, HashMap<u8, Accepted>);
 
 /// For each context, the first of the sender's transfer syntaxes that is accepted.
-fn answer(proposed: &[PresentationContextProposed]) -> Answer {
+fn answer(proposed: &[PresentationContextProposed], classes: &[String]) -> Answer {
     let mut results = Vec::with_capacity(proposed.len());
     let mut contexts = HashMap::new();
     for context in proposed {
         let abstract_syntax = context.abstract_syntax.trim_end_matches('\0');
-        let accepted = syntaxes::accepted(abstract_syntax);
+        let accepted = syntaxes::accepted(abstract_syntax, classes);
         let chosen = context.transfer_syntaxes.iter().find_map(|syntax| {
             accepted.iter().find(|accepted| **accepted == syntax.trim_end_matches('\0'))
         });

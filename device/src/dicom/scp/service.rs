@@ -15,7 +15,6 @@ use crate::dicom::association::socket::deadline_in;
 use crate::dicom::association::wire::{Wire, WireError};
 use crate::dicom::commitment::Report;
 use crate::dicom::identity::is_uid;
-use crate::dicom::syntaxes::STORAGE;
 
 /// Status: processing failure (PS3.7 annex C.5.8).
 const PROCESSING_FAILURE: u16 = 0x0110;
@@ -102,7 +101,7 @@ impl Session<'_> {
             self.refused("an object came without its data");
             MISTYPED_ARGUMENT
         } else if command.uid(element::AFFECTED_CLASS) != Some(&context.abstract_syntax)
-            || !STORAGE.contains(&context.abstract_syntax.as_str())
+            || !self.options.classes.contains(&context.abstract_syntax)
         {
             reception::discard(wire, id)?;
             self.refused("an object's class is not the negotiated one");
