@@ -245,7 +245,8 @@ impl Face {
             for x in left..right.min(canvas.width()) {
                 let place = |at: u32, start: u32| ((at - start) as f32 + 0.5) / self.scale - 0.5;
                 let ink = letters.ink(place(x, left), place(y, top));
-                let alpha = ((ink - 0.45) * self.scale + 0.5).clamp(0.0, 1.0);
+                // Steep enough that paper stays paper.
+                let alpha = ((ink - 0.45) * self.scale.max(1.2) + 0.5).clamp(0.0, 1.0);
                 let under = canvas.get_pixel(x, y).0;
                 let mixed = std::array::from_fn(|i| {
                     let (under, over) = (f32::from(under[i]), f32::from(colour.0[i]));
@@ -336,6 +337,20 @@ mod tests {
         assert!(widths[0] == 6 && widths[widths.len() - 1] > 40, "{widths:?}");
         for (width, letter) in (324..).zip(&widths[4..]) {
             assert!(letter * LINE[0] <= width, "{letter} in {width}");
+        }
+    }
+
+    #[test]
+    fn letters_leave_the_ground_between_them_alone() {
+        for scale in [1.0, 1.3, 4.0] {
+            let face = Face { font: PLAIN[0], scale };
+            let mut canvas = RgbImage::from_pixel(100, 60, GROUND);
+            face.write(&mut canvas, [0, 0], INK, "il");
+            let count = |colour: Colour| canvas.pixels().filter(|p| **p == colour).count();
+            let (ink, ground) = (count(INK), count(GROUND));
+            // Less than half of the two letters' box is ink.
+            let most = (2.0 * 6.0 * 10.0 * scale * scale / 2.0) as usize;
+            assert!(ink > 0 && ground > 6_000 - most, "{ink} and {ground} at {scale}");
         }
     }
 }

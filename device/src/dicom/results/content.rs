@@ -4,7 +4,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
-use super::code::{Code, dcm};
+use super::code::Code;
 use super::dataset::{decimal, put, put_floats, put_items};
 use super::modules::Reference;
 
@@ -79,19 +79,13 @@ pub fn uid(relation: Relation, name: Code, uid: &str) -> InMemDicomObject {
     item
 }
 
-/// A number; one that is not finite is said to be none.
+/// A finite number.
 pub fn number(relation: Relation, name: Code, value: f64, unit: Code) -> InMemDicomObject {
     let mut item = named(relation, "NUM", name);
-    if value.is_finite() {
-        let mut measured = InMemDicomObject::new_empty();
-        put(&mut measured, tags::NUMERIC_VALUE, VR::DS, &decimal(value));
-        put_items(&mut measured, tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![unit.item()]);
-        put_items(&mut item, tags::MEASURED_VALUE_SEQUENCE, vec![measured]);
-    } else {
-        put_items(&mut item, tags::MEASURED_VALUE_SEQUENCE, vec![]);
-        let qualifier = dcm("114000", "Not a number").item();
-        put_items(&mut item, tags::NUMERIC_VALUE_QUALIFIER_CODE_SEQUENCE, vec![qualifier]);
-    }
+    let mut measured = InMemDicomObject::new_empty();
+    put(&mut measured, tags::NUMERIC_VALUE, VR::DS, &decimal(value));
+    put_items(&mut measured, tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![unit.item()]);
+    put_items(&mut item, tags::MEASURED_VALUE_SEQUENCE, vec![measured]);
     item
 }
 

@@ -278,7 +278,10 @@ fn measurement_group(scene: &Scene<'_>, judged: &Judged) -> InMemDicomObject {
     }
     for class in Class::ALL {
         let value = f64::from(record.probabilities.of(class));
-        items.push(number(Contains, probability(class), value, ucum("{0:1}", "range: 0:1")));
+        // A network that fails gives none; the reasons say so.
+        if value.is_finite() {
+            items.push(number(Contains, probability(class), value, ucum("{0:1}", "range: 0:1")));
+        }
     }
     items.push(code(Contains, ours("VERDICT", "Verdict"), verdict(record.verdict)));
     let spoken = format!("{}: {}", words::verdict(record), words::finding(record));

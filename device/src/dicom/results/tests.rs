@@ -82,9 +82,7 @@ fn statements(object: &InMemDicomObject) -> Vec<String> {
         let value = match text(item, tags::VALUE_TYPE).as_str() {
             "CODE" => meaning(tags::CONCEPT_CODE_SEQUENCE).expect("a code"),
             "TEXT" => text(item, tags::TEXT_VALUE),
-            "NUM" => items(item, tags::MEASURED_VALUE_SEQUENCE)
-                .first()
-                .map_or("none".into(), |v| text(v, tags::NUMERIC_VALUE)),
+            "NUM" => text(&items(item, tags::MEASURED_VALUE_SEQUENCE)[0], tags::NUMERIC_VALUE),
             "SCOORD" => text(item, tags::GRAPHIC_DATA),
             "IMAGE" => {
                 let image = &items(item, tags::REFERENCED_SOP_SEQUENCE)[0];
@@ -238,7 +236,7 @@ fn a_referred_scan_has_no_finding() {
     let said = statements(&report);
     assert!(!said.iter().any(|s| s.starts_with("Finding =")), "{said:#?}");
     assert!(says(&said, "Verdict = Referred: a human must decide"));
-    assert!(says(&said, "Probability of scoliosis = none"));
+    assert!(!said.iter().any(|s| s.starts_with("Probability")), "{said:#?}");
 }
 
 #[test]
