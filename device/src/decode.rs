@@ -46,6 +46,15 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// The reason without anything that the bytes say: a patient's data may be among it.
+    pub fn without_content(&self) -> String {
+        match self {
+            Self::Object(_) => "not a readable DICOM object".into(),
+            Self::Pixels(_) => "the DICOM pixels cannot be decoded".into(),
+            other => other.to_string(),
+        }
+    }
+
     fn object(error: impl std::error::Error) -> Self {
         DecodeError::Object(causes(&error))
     }

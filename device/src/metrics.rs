@@ -24,6 +24,7 @@ pub struct Metrics {
     refused: Counter,
     judged: [Counter; 3],
     unjudged: Counter,
+    unreported: Counter,
     acknowledged: Counter,
     expired: Counter,
     bundle_changes: Counter,
@@ -84,6 +85,7 @@ impl Metrics {
             refused: Counter::default(),
             judged: Default::default(),
             unjudged: Counter::default(),
+            unreported: Counter::default(),
             acknowledged: Counter::default(),
             expired: Counter::default(),
             bundle_changes: Counter::default(),
@@ -104,6 +106,7 @@ impl Metrics {
                 self.verdict_latency.observe(*latency_ms);
             }
             Event::Unjudged { .. } => self.unjudged.add(),
+            Event::Unreported { .. } => self.unreported.add(),
             Event::Delivered { destination, .. } => self.to(destination, |d| &d.delivered),
             Event::Retried { destination, .. } => self.to(destination, |d| &d.retried),
             Event::GivenUp { destination, .. } => self.to(destination, |d| &d.given_up),
@@ -142,6 +145,11 @@ impl Metrics {
             "spinesight_scans_unjudged_total",
             "Scans that could not be judged.",
             &self.unjudged,
+        );
+        text.counter(
+            "spinesight_scans_unreported_total",
+            "Judged scans of which no result objects could be made.",
+            &self.unreported,
         );
         text.counter(
             "spinesight_scans_acknowledged_total",

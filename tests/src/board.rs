@@ -132,11 +132,7 @@ impl Board {
             called: BOARD.into(),
             calling: CALLER.into(),
             tls: None,
-            timeouts: Timeouts {
-                connect: PATIENCE,
-                pause: PATIENCE,
-                association: PATIENCE,
-            },
+            timeouts: Timeouts { connect: PATIENCE, pause: PATIENCE, association: PATIENCE },
         }
     }
 

@@ -227,8 +227,8 @@ fn digits_of_times(line: &str) -> String {
         if c.is_ascii_digit() || c == '.' {
             run.push(c);
         } else {
-            let is_time = run.starts_with("20") && (run.len() == 8 || run.len() == 14)
-                || run.len() == 6;
+            let is_time =
+                run.starts_with("20") && (run.len() == 8 || run.len() == 14) || run.len() == 6;
             text.push_str(if is_time { "#" } else { &run });
             run.clear();
             text.push(c);
@@ -250,8 +250,7 @@ fn another_bundle_judges_when_it_has_passed_its_self_test_and_a_damaged_one_neve
         fs::rename(&new, &link).expect("switches");
     };
     point_to(&zoo[0]);
-    let plan =
-        Plan { bundle: Some(link.clone()), ..Plan::with(archive.section("pacs", "")) };
+    let plan = Plan { bundle: Some(link.clone()), ..Plan::with(archive.section("pacs", "")) };
     let board = plan.start(folder.path());
     let damaged = folder.path().join("damaged");
     copy(&zoo[1], &damaged);

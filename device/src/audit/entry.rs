@@ -49,6 +49,11 @@ pub enum Entry {
         /// Which scan.
         scan: ScanId,
     },
+    /// No result objects can be made of it.
+    Unreported {
+        /// Which scan.
+        scan: ScanId,
+    },
     /// A destination has the results.
     Delivered {
         /// Which scan.
@@ -139,6 +144,7 @@ impl Entry {
             Event::Refused { from, reason } => Self::Refused { from, reason: reason.into() },
             Event::Judged { scan, verdict, bundle, .. } => Self::Judged { scan, verdict, bundle },
             Event::Unjudged { scan } => Self::Unjudged { scan },
+            Event::Unreported { scan } => Self::Unreported { scan },
             Event::Delivered { scan, destination } => Self::Delivered { scan, destination },
             Event::Committed { scan, destination } => Self::Committed { scan, destination },
             Event::GivenUp { scan, destination } => Self::GivenUp { scan, destination },

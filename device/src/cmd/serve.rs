@@ -72,7 +72,9 @@ fn report(service: &Service) {
     println!("page at {}", service.page_url);
     let Recovery { swept, adopted, lost, set_back, unreadable, .. } = &service.recovery;
     if service.recovery.damaged_database.is_some() {
-        println!("the spool's database was damaged: kept aside and rebuilt from the scans' folders");
+        println!(
+            "the spool's database was damaged: kept aside and rebuilt from the scans' folders"
+        );
     }
     let found = [
         (*swept, "unfinished files removed"),

@@ -615,7 +615,7 @@ impl Panel {
             heartbeat: line("heartbeat", "gpio: line that pulses while the service lives.", 24),
             button: line("button", "gpio: line of the acknowledge button, low when pressed.", 25),
             exposure,
-                };
+        };
         let i2c = keys.maybe("i2c", "gpio: bus of the display.", PathBuf::from("/dev/i2c-1"));
         let rows = keys.take("rows", "gpio: rows of the display, 32 or 64.", 64);
         if rows != 32 && rows != 64 {
@@ -672,7 +672,8 @@ impl Log {
                 "Serial port that gets the frames too.",
                 PathBuf::from("/dev/ttyS0"),
             ),
-            baud: keys.within("baud", "Speed of that port, baud.", 115_200, 1_200..=4_000_000) as u32,
+            baud: keys.within("baud", "Speed of that port, baud.", 115_200, 1_200..=4_000_000)
+                as u32,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -36,6 +37,9 @@ pub enum TlsError {
     /// The certificates and keys do not make a working whole.
     #[error("the TLS files do not fit together: {0}")]
     Setup(String),
+    /// A peer's address is neither a host name nor an IP address.
+    #[error("a destination's address is neither a host name nor an IP address")]
+    Name,
 }
 
 /// Who this end is.
@@ -91,6 +95,14 @@ pub fn client(ca: &Path, identity: Option<&Identity>) -> Result<Arc<ClientConfig
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// The name that a peer's certificate must hold: a host name or an IP address.
+///
+/// # Errors
+/// [`TlsError::Name`] when it is neither.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name)
 }
 
 /// The certificates in a PEM file: at least one.

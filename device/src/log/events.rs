@@ -4,6 +4,8 @@ use crate::event::Event;
 
 /// Longest text from outside that a frame holds: that of an AE title (DICOM PS3.5, 6.2).
 const MAX_TEXT: usize = 16;
+/// Characters of a problem in the log.
+const MAX_PROBLEM: usize = 160;
 
 /// Logs an event.
 ///
@@ -17,7 +19,7 @@ pub fn event(event: &Event) {
         Event::Refused { from, reason } => {
             defmt::warn!("refused from {=str}: {=str}", &*shown(from), *reason);
         }
-        Event::Judged { scan, verdict, bundle, latency_ms } => defmt::info!(
+        Event::Judged { scan, verdict, bundle, latency_ms, .. } => defmt::info!(
             "scan {=u64:016x}: judged {=str} in {=u32} ms by bundle {=str}",
             scan.number(),
             verdict.name(),
@@ -26,6 +28,9 @@ pub fn event(event: &Event) {
         ),
         Event::Unjudged { scan } => {
             defmt::warn!("scan {=u64:016x}: cannot be judged", scan.number());
+        }
+        Event::Unreported { scan } => {
+            defmt::error!("scan {=u64:016x}: no result objects can be made", scan.number());
         }
         Event::Acknowledged { scan, by } => {
             defmt::info!(
@@ -45,6 +50,13 @@ pub fn event(event: &Event) {
         | Event::GivenUp { .. }
         | Event::Committed { .. } => delivery(event),
     }
+}
+
+/// Logs a problem that a part of the service will get over by trying again. `problem` is in words
+/// of ours: it quotes nothing that was received.
+pub fn trouble(part: &str, problem: &str) {
+    let problem = printable(problem, MAX_PROBLEM);
+    defmt::warn!("trouble in {=str}: {=str}", part, &*problem);
 }
 
 fn delivery(event: &Event) {
@@ -76,8 +88,12 @@ fn delivery(event: &Event) {
 
 /// The beginning of a text from outside, printable.
 fn shown(text: &str) -> String {
+    printable(text, MAX_TEXT)
+}
+
+fn printable(text: &str, most: usize) -> String {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    text.chars().take(MAX_TEXT).map(printable).collect()
+    text.chars().take(most).map(printable).collect()
 }
 
 #[cfg(test)]

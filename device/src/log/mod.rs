@@ -21,7 +21,7 @@ mod queue;
 mod serial;
 mod writer;
 
-pub use events::event;
+pub use events::{event, trouble};
 
 use std::io;
 use std::path::PathBuf;

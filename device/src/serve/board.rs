@@ -195,12 +195,7 @@ fn delivery(one: spool::DeliveryView) -> Delivery {
         spool::DeliveryState::Committed => DeliveryState::Committed,
         spool::DeliveryState::Dead | spool::DeliveryState::Abandoned => DeliveryState::GivenUp,
     };
-    Delivery {
-        destination: one.destination,
-        state,
-        attempts: one.attempts,
-        reason: one.reason,
-    }
+    Delivery { destination: one.destination, state, attempts: one.attempts, reason: one.reason }
 }
 
 fn board_error(error: SpoolError) -> BoardError {

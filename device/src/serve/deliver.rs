@@ -5,9 +5,9 @@ use std::time::Duration;
 use dicom_dictionary_std::uids;
 use rand::random;
 
+use super::hub::Hub;
 use super::render::SOURCE;
 use super::worker::{Step, Worker};
-use super::hub::Hub;
 use crate::dicom::commitment::{self, Report};
 use crate::dicom::scu::{self, ObjectFile, SendError};
 use crate::dicom::stow::{self, WebDestination};
@@ -124,7 +124,9 @@ impl Courier {
         };
         let objects: Vec<_> = delivery.objects.iter().map(named).collect();
         match commitment::request(peer, &transaction, &objects, REPORT_WAIT) {
-            Ok(Some(report)) => promised(&worker.spool, &worker.hub, &self.name, delivery.id, &report)?,
+            Ok(Some(report)) => {
+                promised(&worker.spool, &worker.hub, &self.name, delivery.id, &report)?
+            }
             // It reports later; without a report the request is due again.
             Ok(None) => {}
             Err(error) => worker.hub.trouble("commitment", &error),

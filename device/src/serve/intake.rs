@@ -70,9 +70,8 @@ fn arrival(head: &[u8]) -> Arrival {
     if head.get(128..132) != Some(b"DICM") {
         return picture;
     }
-    let reading = OpenFileOptions::new()
-        .read_preamble(ReadPreamble::Never)
-        .read_until(tags::STUDY_DATE);
+    let reading =
+        OpenFileOptions::new().read_preamble(ReadPreamble::Never).read_until(tags::STUDY_DATE);
     let Ok(object) = reading.from_reader(&head[128..]) else { return picture };
     let meta = object.meta();
     let text = |uid: &str| uid.trim_end_matches(['\0', ' ']).to_owned();

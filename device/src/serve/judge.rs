@@ -78,7 +78,7 @@ fn failed(reason: &str) -> Judged {
 fn judgement(work: &Work, scanner: &Scanner) -> Result<Judged, String> {
     let start = Instant::now();
     let bytes = std::fs::read(&work.source).map_err(|error| format!("cannot be read: {error}"))?;
-    let scan = radiograph_from_bytes(&bytes).map_err(|error| error.to_string())?;
+    let scan = radiograph_from_bytes(&bytes).map_err(|error| error.without_content())?;
     drop(bytes);
     let decode = start.elapsed().as_secs_f64() * 1e3;
     let mut judgement = scanner.scan(&scan).map_err(|error| error.to_string())?;

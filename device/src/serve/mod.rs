@@ -143,8 +143,11 @@ impl Service {
         let metrics = Arc::new(Metrics::new(&names));
         let stop = Stop::default();
         let (press, presses) = mpsc::channel();
-        // Nobody takes a press only when the service ends.
-        let panel = panel::start(setup::panel(&config.panel), move || drop(press.send(())))?;
+        let on_press = move || {
+            // A press that nobody takes came while the service ended.
+            let _ = press.send(());
+        };
+        let panel = panel::start(setup::panel(&config.panel), on_press)?;
         let hub = Arc::new(Hub::new(metrics.clone(), audit, panel));
         signals::show_again(&spool, &hub)?;
         let mut parts = Parts {

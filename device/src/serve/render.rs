@@ -62,7 +62,7 @@ fn objects(
         .into_iter()
         .map(|object| Object {
             kind: word(object.kind).to_owned(),
-            sop_class: object.sop_class,
+            sop_class: object.sop_class.to_owned(),
             sop_instance: object.sop_instance,
             bytes: object.bytes,
         })
@@ -79,12 +79,7 @@ fn judged(
     let png = spool.file(work.id, picture).map_err(|error| error.to_string())?;
     let overlay = image::load_from_memory(&png).map_err(|error| error.to_string())?.into_rgb8();
     let heat = spool.file(work.id, HEAT).ok().map(|bytes| Heat {
-        values: bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|value| f32::from_le_bytes(*value))
-            .collect(),
+        values: bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
         frame: Letterbox::fit(source.columns, source.rows),
     });
     let view = spool.get(work.id).map_err(|error| error.to_string())?;

@@ -144,10 +144,8 @@ fn client_tls(
     identity: Option<&(std::path::PathBuf, std::path::PathBuf)>,
     address: &str,
 ) -> Result<ClientTls, ServeError> {
-    let identity = identity.map(|(certificate, key)| Identity {
-        certificate: certificate.clone(),
-        key: key.clone(),
-    });
+    let identity = identity
+        .map(|(certificate, key)| Identity { certificate: certificate.clone(), key: key.clone() });
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     Ok(ClientTls {
         config: tls::client(ca, identity.as_ref())?,
@@ -176,10 +174,10 @@ pub(super) fn page(page: &config::Page) -> Result<web::Options, ServeError> {
         let unreadable = |error| ServeError::File { path: path.to_owned(), error };
         fs::read_to_string(path).map(|hash| hash.trim().to_owned()).map_err(unreadable)
     });
-    let tls = page.tls.as_ref().map(|files| TlsFiles {
-        certificate: files.certificate.clone(),
-        key: files.key.clone(),
-    });
+    let tls = page
+        .tls
+        .as_ref()
+        .map(|files| TlsFiles { certificate: files.certificate.clone(), key: files.key.clone() });
     Ok(web::Options {
         address: page.address,
         names: page.names.clone(),
@@ -204,7 +202,11 @@ pub(super) fn panel(panel: &config::Panel) -> PanelOptions {
                 display: i2c.clone().map(|bus| DisplayOptions {
                     bus,
                     address: DISPLAY_ADDRESS,
-                    height: if *rows == 32 { DisplayHeight::Pixels32 } else { DisplayHeight::Pixels64 },
+                    height: if *rows == 32 {
+                        DisplayHeight::Pixels32
+                    } else {
+                        DisplayHeight::Pixels64
+                    },
                 }),
             })
         }

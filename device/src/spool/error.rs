@@ -52,6 +52,11 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether the same scan may be taken later, when the disk is well again.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::TooLarge(_) | Self::Conflict | Self::Invalid(_))
+    }
+
     /// For `map_err`: a failure of the file system while doing `what`.
     pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| match source.kind() {

@@ -10,11 +10,11 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use super::Spool;
+use super::clock::wall_time;
 use super::error::SpoolError;
 use super::incoming::Arrival;
 use super::layout::{ARRIVAL, ArrivalFile, JUDGEMENT, is_plain_name, read_json};
 use super::retention::IS_DONE;
-use super::clock::wall_time;
 use super::stage::{DeliveryState, Outcome, Stage};
 use super::work::stage_of;
 use crate::event::ScanId;

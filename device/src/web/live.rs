@@ -91,6 +91,7 @@ fn sentence(event: &Event) -> &'static str {
         Event::Judged { verdict: Verdict::Abnormal, .. } => "A scan was flagged abnormal.",
         Event::Judged { verdict: Verdict::Refer, .. } => "A scan was referred to a human.",
         Event::Unjudged { .. } => "A scan could not be judged. A human must look at it.",
+        Event::Unreported { .. } => "A scan could not be reported. A human must look at it.",
         Event::GivenUp { .. } => "A delivery was given up.",
         Event::DiskFull(true) => "The disk is full. New scans are refused.",
         Event::DiskFull(false) => "The disk has space again.",
