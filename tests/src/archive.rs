@@ -67,9 +67,14 @@ impl Archive {
         held(&self.shelf.objects).clone()
     }
 
+    /// Hands over what was received, in order, and forgets it.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut *held(&self.shelf.objects))
+    }
+
     /// Forgets what was received.
     pub fn clear(&self) {
-        held(&self.shelf.objects).clear();
+        self.take();
     }
 
     /// From now on refuses everything so, or nothing.

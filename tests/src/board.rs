@@ -39,9 +39,15 @@ pub struct Board {
 pub struct Plan {
     /// Sections added to the configuration.
     pub config: String,
+    /// Keys added to its `[board]` section.
+    pub board: String,
+    /// AE titles that the board lets in beside [`CALLER`].
+    pub callers: Vec<String>,
     /// Keys added to its `[receive]` section.
     pub receive: String,
-    /// Keys added to its `[page]` section.
+    /// Keys of its `[storage]` section; without any, all but a megabyte of the disk may be filled.
+    pub storage: String,
+    /// Keys added to its `[page]` section; without an address, any port of this machine is taken.
     pub page: String,
     /// The bundle; the first of the zoo without one.
     pub bundle: Option<PathBuf>,
@@ -83,13 +89,17 @@ impl Plan {
 
     fn configuration(&self, folder: &Path) -> String {
         let bundle = self.bundle.clone().unwrap_or_else(|| zoo().swap_remove(0));
-        let Self { config, receive, page, .. } = self;
+        let Self { board, config, receive, page, .. } = self;
+        let callers = [&[CALLER.to_owned()][..], &self.callers].concat();
+        let storage = if self.storage.is_empty() { "keep_free_mb = 1" } else { &self.storage };
+        let has_address = page.starts_with("address");
+        let address = if has_address { "" } else { "address = \"127.0.0.1:0\"" };
         format!(
-            "[board]\ndata = {data:?}\nbundle = {bundle:?}\n\
+            "[board]\ndata = {data:?}\nbundle = {bundle:?}\n{board}\n\
              [receive]\naddress = \"127.0.0.1:0\"\nae_title = \"{BOARD}\"\n\
-             callers = [\"{CALLER}\"]\n{receive}\n\
-             [storage]\nkeep_free_mb = 1\n\
-             [page]\naddress = \"127.0.0.1:0\"\n{page}\n{config}\n",
+             callers = {callers:?}\n{receive}\n\
+             [storage]\n{storage}\n\
+             [page]\n{address}\n{page}\n{config}\n",
             data = folder.join("data"),
         )
     }
@@ -193,7 +203,7 @@ impl Board {
     /// Its audit trail as text, one JSON object a line.
     pub fn audit_text(&self) -> String {
         let folder = self.folder.join("data/audit");
-        audit::verify(&folder).expect("the trail is whole");
+        audit::verify(&folder, &[]).expect("the trail is whole");
         let mut files: Vec<_> = fs::read_dir(&folder)
             .expect("lists")
             .map(|entry| entry.expect("an entry").path())

@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod board;
+pub mod orthanc;
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -46,19 +47,24 @@ pub fn dicom_file() -> Vec<u8> {
 /// So many different scans of the least cost, as DICOM files: the same picture under other names.
 pub fn scans(count: usize) -> Vec<Vec<u8>> {
     let phantom = small_phantom();
-    (0..count).map(|number| renamed(&phantom, number)).collect()
+    (0..count).map(|number| scan(&phantom, number)).collect()
 }
 
-/// A scan whose SOP Instance UID ends in a number, and whose patient is marked by it.
-fn renamed(phantom: &Phantom, number: usize) -> Vec<u8> {
+/// A scan whose SOP Instance UID is [`uid`] of a number, and whose patient is marked by it.
+pub fn scan(phantom: &Phantom, number: usize) -> Vec<u8> {
     let bytes = dicom::encode(phantom, number).expect("encodes");
     let mut file = dicom_object::from_reader(&bytes[..]).expect("reads");
-    let uid = format!("2.25.4711.{number}");
+    let uid = uid(number);
     file.put_str(tags::SOP_INSTANCE_UID, VR::UI, uid.as_str());
     file.update_meta(|meta| meta.media_storage_sop_instance_uid = uid);
     let mut bytes = Vec::new();
     file.write_all(&mut bytes).expect("writes");
     bytes
+}
+
+/// The SOP Instance UID of a scan.
+pub fn uid(number: usize) -> String {
+    format!("2.25.4711.{number}")
 }
 
 /// Preprocessed phantoms, the classes in turn.
