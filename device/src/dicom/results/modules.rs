@@ -5,7 +5,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 
-use super::dataset::{ascii, complete, copy, put, put_items};
+use super::dataset::{ascii, complete, copy, put, put_all, put_items};
 use super::{Kind, Scene, code};
 use crate::dicom::source::{Image, Source, text};
 
@@ -63,14 +63,18 @@ fn instance_number(source: &Source) -> String {
         .to_string()
 }
 
-/// Module general equipment (PS3.3 C.7.5.1).
+/// Module general equipment (PS3.3 C.7.5.1). Its software is the board's, then the model's: the
+/// bundle's name and the SHA-256 of its manifest.
 fn equipment(object: &mut InMemDicomObject, scene: &Scene<'_>) {
     let device = scene.device;
     put(object, tags::MANUFACTURER, VR::LO, &ascii(&device.manufacturer, 64));
     put(object, tags::MANUFACTURER_MODEL_NAME, VR::LO, &ascii(&device.model, 64));
     put(object, tags::DEVICE_SERIAL_NUMBER, VR::LO, &ascii(&device.serial, 64));
     put(object, tags::STATION_NAME, VR::SH, &ascii(&device.station, 16));
-    put(object, tags::SOFTWARE_VERSIONS, VR::LO, &ascii(&device.software, 64));
+    let bundle = &scene.judged.record.bundle;
+    let software = [&device.software, &bundle.name, &bundle.digest].map(|text| ascii(text, 64));
+    let software = software.each_ref().map(String::as_str);
+    put_all(object, tags::SOFTWARE_VERSIONS, VR::LO, &software);
 }
 
 /// What part of the body was imaged, for series of images and presentation states. A side that is
