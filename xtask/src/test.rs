@@ -73,7 +73,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     if arguments.cargo.is_empty() {
         report.step("tests of xtask", || test_xtask(paths, arguments));
     }
-    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python));
+    report.step("tests", || test_workspace(paths, arguments, &libtorch, &python, &device));
     if !arguments.selects() {
         report.step("log", || test_log(paths));
     }
