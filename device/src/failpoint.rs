@@ -16,6 +16,7 @@ pub const ALL: &[&str] = &[
     "audit.head",
     "audit.rotated",
     "audit.synced",
+    "courier.sent",
     "delivery.commit",
     "delivery.committed",
     "disk.renamed",
@@ -25,6 +26,7 @@ pub const ALL: &[&str] = &[
     "expire.marked",
     "expire.removed",
     "expire.unlinked",
+    "folder.taken",
     "incoming.begun",
     "incoming.commit",
     "incoming.described",
@@ -41,6 +43,7 @@ pub const ALL: &[&str] = &[
     "rendered.described",
     "rendered.recorded",
     "rendered.synced",
+    "start.told",
 ];
 
 /// Dies here if the environment says so.

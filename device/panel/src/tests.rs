@@ -227,6 +227,7 @@ const NORMAL: Event = judged(Verdict::Normal);
 const REFER: Event = judged(Verdict::Refer);
 const ABNORMAL: Event = judged(Verdict::Abnormal);
 
+/// Covers: PNL-1, PNL-4
 #[test]
 fn lamps_tell_what_happened() {
     use Event::{
@@ -269,6 +270,7 @@ fn lamps_tell_what_happened() {
     }
 }
 
+/// Covers: PNL-3
 #[test]
 fn a_silent_service_shows_red_blinking_and_stops_the_heartbeat() {
     for start in [0, u32::MAX - 1_000] {
@@ -358,6 +360,7 @@ fn errors_are_counted_by_part_and_stop_nothing_else() {
     assert!(bench.tick().redrawn);
 }
 
+/// Covers: PNL-4
 #[test]
 fn a_short_press_acknowledges_and_mutes() {
     let mut bench = Bench::ready();
@@ -496,6 +499,7 @@ fn the_display_is_drawn_when_its_content_changes() {
     assert!(bench.tick().redrawn);
 }
 
+/// Covers: PNL-2
 #[test]
 fn a_full_queue_drops_the_oldest_that_is_no_alarm() {
     const fn beat(waiting: u16) -> Event {

@@ -110,6 +110,18 @@ pub enum Entry {
         /// Which scan.
         scan: ScanId,
     },
+    /// A scan that was received just before the service died was taken up by the next start.
+    Adopted {
+        /// Which scan.
+        scan: ScanId,
+    },
+    /// A scan's judgement or results were found to be missing; they are made again.
+    SetBack {
+        /// Which scan.
+        scan: ScanId,
+    },
+    /// The spool's database was damaged and built anew: all deliveries are repeated.
+    Rebuilt,
     /// Someone signed in to the page.
     SignedIn {
         /// The user's name in the configuration.

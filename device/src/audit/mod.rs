@@ -178,6 +178,27 @@ impl Audit {
         self.write_head(&end.head).map_err(&cannot)
     }
 
+    /// The entries since the service last started, as far as the last two files hold them.
+    ///
+    /// # Errors
+    /// Failures of the disk.
+    pub fn of_last_run(&self) -> Result<Vec<Entry>, AuditError> {
+        let cannot = AuditError::io("read the audit trail");
+        let numbers = files(&self.dir).map_err(&cannot)?;
+        let (mut entries, mut last) = (Vec::new(), None);
+        for number in &numbers[numbers.len().saturating_sub(2)..] {
+            let walk = walk(&self.dir, *number, last, |_, entry| {
+                if matches!(entry, Entry::Started { .. }) {
+                    entries.clear();
+                }
+                entries.push(entry.clone());
+                Ok(())
+            });
+            last = walk.map_err(&cannot)?.last;
+        }
+        Ok(entries)
+    }
+
     /// Number and hash of the last entry: what to keep a copy of elsewhere.
     pub fn head(&self) -> Head {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).head.clone()

@@ -69,6 +69,7 @@ mod tests {
         }
     }
 
+    /// Covers: RCV-4
     #[test]
     fn what_would_not_decode_is_not_accepted() {
         let deflated = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;

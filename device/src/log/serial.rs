@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(received, frame);
     }
 
+    /// Covers: LOG-2
     #[test]
     fn a_line_that_nobody_takes_fails_and_does_not_block() {
         let (_far_end, path) = pseudo_terminal();

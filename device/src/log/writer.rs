@@ -95,6 +95,7 @@ mod tests {
         }
     }
 
+    /// Covers: LOG-2
     #[test]
     fn one_place_fails_and_the_other_gets_everything() {
         let (taken, frames) = sync_channel(8);

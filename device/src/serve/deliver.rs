@@ -12,6 +12,7 @@ use crate::dicom::commitment::{self, Report};
 use crate::dicom::scu::{self, ObjectFile, SendError};
 use crate::dicom::stow::{self, WebDestination};
 use crate::event::{Event, ScanId};
+use crate::failpoint::reach;
 use crate::spool::{Delivery, Due, Outlook, Spool, SpoolError};
 
 /// How long a storage commitment report may take on the association of its request.
@@ -72,6 +73,7 @@ impl Courier {
         };
         match sent {
             Ok(()) => {
+                reach("courier.sent");
                 worker.spool.delivered(delivery.id, &self.name)?;
                 worker.hub.reached(&self.name, true);
                 let destination = self.name.clone();

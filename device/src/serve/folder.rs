@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::intake::Intake;
 use super::pulse::Pulse;
+use crate::failpoint::reach;
 use crate::spool::SpoolError;
 
 /// Folders inside folders that are looked into.
@@ -86,6 +87,7 @@ impl Watched {
         };
         match (stored, self.after) {
             (Ok(()), After::Remove) => {
+                reach("folder.taken");
                 // A file that cannot be removed is taken again after a restart: the spool knows it.
                 let removed = fs::remove_file(path);
                 if removed.is_err() {

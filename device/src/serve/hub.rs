@@ -15,6 +15,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::panel::{self, Condition, PanelHandle};
 use crate::record::Verdict;
+use crate::spool::Spool;
 
 /// Events that a slow listener may lag behind.
 const BACKLOG: usize = 256;
@@ -28,6 +29,7 @@ pub(super) struct Hub {
     /// Counters.
     pub metrics: Arc<Metrics>,
     audit: Audit,
+    spool: Spool,
     panel: PanelHandle,
     sender: broadcast::Sender<Event>,
     arrivals: Mutex<HashMap<ScanId, Instant>>,
@@ -46,10 +48,11 @@ pub(super) struct Reach {
 }
 
 impl Hub {
-    pub fn new(metrics: Arc<Metrics>, audit: Audit, panel: PanelHandle) -> Self {
+    pub fn new(metrics: Arc<Metrics>, audit: Audit, spool: Spool, panel: PanelHandle) -> Self {
         Self {
             metrics,
             audit,
+            spool,
             panel,
             sender: broadcast::channel(BACKLOG).0,
             arrivals: Mutex::default(),
@@ -95,9 +98,11 @@ impl Hub {
 
     /// Adds to the audit trail what is no event.
     pub fn note(&self, entry: impl Into<Option<Entry>>) {
-        let noted = entry.into().map(|entry| self.audit.record(&entry));
-        if let Some(Err(error)) = noted {
-            self.trouble("audit", &error);
+        let Some(entry) = entry.into() else { return };
+        match self.audit.record(&entry) {
+            Ok(()) => self.spool.told(&entry),
+            // What the spool remembers is told at the next start.
+            Err(error) => self.trouble("audit", &error),
         }
     }
 

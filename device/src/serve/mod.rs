@@ -38,6 +38,7 @@ use crate::audit::{Audit, AuditError, Entry};
 use crate::config::{Config, ConfigDigest};
 use crate::dicom::scp::{Scp, ScpError};
 use crate::dicom::tls::TlsError;
+use crate::failpoint::reach;
 use crate::log::{self, LogError, Logger};
 use crate::metrics::Metrics;
 use crate::panel::{self, PanelError};
@@ -130,15 +131,13 @@ impl Service {
         let logger = log::start(setup::log(config))?;
         let audit = Audit::open(&data.join("audit"))?;
         let (spool, recovery) = Spool::open(setup::spool(config))?;
+        catch_up(&spool, &audit)?;
         let model = Model::load(config.board.bundle.clone(), setup::engine(config))?;
         audit.record(&Entry::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             configuration: digest.0.clone(),
             bundle: model.scanner().bundle().digest.clone(),
         })?;
-        for scan in &recovery.lost {
-            audit.record(&Entry::Lost { scan: *scan })?;
-        }
         let names: Vec<_> = config.destinations.iter().map(|one| one.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let stop = Stop::default();
@@ -148,7 +147,7 @@ impl Service {
             let _ = press.send(());
         };
         let panel = panel::start(setup::panel(&config.panel), on_press)?;
-        let hub = Arc::new(Hub::new(metrics.clone(), audit, panel));
+        let hub = Arc::new(Hub::new(metrics.clone(), audit, spool.clone(), panel));
         signals::show_again(&spool, &hub)?;
         let mut parts = Parts {
             spool: spool.clone(),
@@ -208,6 +207,20 @@ impl Service {
         self.hub.note(Entry::Stopped);
         drop(self.logger);
     }
+}
+
+/// Adds to the trail what the last run was killed before telling, and what the spool found.
+fn catch_up(spool: &Spool, audit: &Audit) -> Result<(), ServeError> {
+    let untold = spool.untold()?;
+    if untold.is_empty() {
+        return Ok(());
+    }
+    let told = audit.of_last_run()?;
+    for entry in untold.iter().filter(|entry| !told.contains(entry)) {
+        audit.record(entry)?;
+    }
+    reach("start.told");
+    Ok(spool.told_all()?)
 }
 
 /// The parts as they start.

@@ -10,7 +10,7 @@ use super::error::SpoolError;
 use crate::durable::sync_dir;
 
 /// Changes when the tables do. A database of another version is set aside and rebuilt.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE scan (
@@ -57,6 +57,7 @@ const TABLES: &str = "
         kind TEXT NOT NULL,
         PRIMARY KEY (scan, destination, kind)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE untold (number INTEGER PRIMARY KEY AUTOINCREMENT, entry TEXT NOT NULL) STRICT;
     CREATE TABLE running (one INTEGER PRIMARY KEY CHECK (one = 1), ms INTEGER NOT NULL) STRICT;
     INSERT INTO running VALUES (1, 0);
 ";

@@ -17,7 +17,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::error::SpoolError;
 use super::stage::DeliveryState;
+use super::untold::note;
 use super::{Retry, Spool, locked_mutex};
+use crate::audit::Entry;
 use crate::event::ScanId;
 use crate::failpoint::reach;
 
@@ -113,7 +115,9 @@ impl Spool {
     pub fn delivered(&self, id: ScanId, destination: &str) -> Result<(), SpoolError> {
         self.change(id, destination, |change, row| match row.state {
             DeliveryState::Pending | DeliveryState::Dead => {
-                set(change, row, DeliveryState::Delivered, 0, None)
+                set(change, row, DeliveryState::Delivered, 0, None)?;
+                let destination = destination.to_owned();
+                note(change, &Entry::Delivered { scan: id, destination })
             }
             _ => Ok(()),
         })?;
@@ -228,6 +232,10 @@ impl Spool {
             )?;
         }
         let complete = complete_commitments(&change, destination)?;
+        for scan in &complete {
+            let destination = destination.to_owned();
+            note(&change, &Entry::Committed { scan: *scan, destination })?;
+        }
         reach("delivery.commit");
         change.commit()?;
         reach("delivery.committed");
@@ -382,6 +390,7 @@ impl Spool {
 /// The row of a delivery.
 struct Row {
     scan: i64,
+    id: ScanId,
     destination: String,
     state: DeliveryState,
     attempts: u32,
@@ -397,6 +406,7 @@ impl Row {
         let row = query.query_row([id.to_string().as_str(), destination], |row| {
             Ok(Self {
                 scan: row.get(0)?,
+                id,
                 destination: row.get(1)?,
                 state: row.get(2)?,
                 attempts: row.get(3)?,
@@ -427,6 +437,10 @@ fn set(
          WHERE scan = ?1 AND destination = ?2",
         params![row.scan, row.destination, state, attempts, reason],
     )?;
+    if state == DeliveryState::Dead {
+        let destination = row.destination.clone();
+        note(change, &Entry::GivenUp { scan: row.id, destination })?;
+    }
     if state == DeliveryState::Pending {
         // What is sent again must be committed again.
         change.execute(

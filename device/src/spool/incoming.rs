@@ -12,7 +12,9 @@ use super::clock::wall_time;
 use super::error::SpoolError;
 use super::layout::{ARRIVAL, ArrivalFile, source_name};
 use super::stage::Stage;
+use super::untold::note;
 use super::{Spool, locked_mutex};
+use crate::audit::Entry;
 use crate::durable::{sync_dir, write_file};
 use crate::event::ScanId;
 use crate::failpoint::reach;
@@ -208,6 +210,7 @@ impl Spool {
         let change = db.transaction()?;
         change.execute("DELETE FROM scan WHERE id = ?1", [id.to_string()])?;
         insert_arrival(&change, id, arrival, self.shared.clock.now())?;
+        note(&change, &Entry::Received { scan: id, from: arrival.from.clone() })?;
         self.shared.clock.save(&change)?;
         reach("incoming.commit");
         change.commit()?;

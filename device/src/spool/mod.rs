@@ -8,6 +8,7 @@
 //! - [`Incoming`] takes a scan's bytes; [`Spool::judged`] and [`Spool::rendered`] move it on;
 //! - `delivery`: what is due where, retries, dead letters, commitment;
 //! - `retention`: when content may go; `recovery`: what a start finds and mends;
+//! - `untold`: what the audit trail may not know yet;
 //! - `view`: what pages and metrics show.
 //!
 //! Invariants:
@@ -30,6 +31,7 @@ mod layout;
 mod recovery;
 mod retention;
 mod stage;
+mod untold;
 mod view;
 mod work;
 
@@ -117,6 +119,8 @@ struct Shared {
     clock: RunningClock,
     /// When a delivery is tried again; none means at once.
     timers: Mutex<HashMap<(ScanId, String), Instant>>,
+    /// Entries that the audit trail has, and that are still noted as untold.
+    told: Mutex<Vec<String>>,
     /// Counts changes, for those who wait.
     changes: Mutex<u64>,
     changed: Condvar,
@@ -144,8 +148,7 @@ impl Spool {
         let lock = durable::lock(&layout.lock()).map_err(SpoolError::io("lock the spool"))?;
         let lock = lock.ok_or(SpoolError::InUse)?;
         let (mut db, damaged) = database::open(&layout.database())?;
-        let mut recovery = recovery::recover(&mut db, &layout, &options)?;
-        recovery.damaged_database = damaged;
+        let recovery = recovery::recover(&mut db, &layout, &options, damaged)?;
         let timers = delivery::first_timers(&db, &options.retry)?;
         let shared = Shared {
             clock: RunningClock::load(&db)?,
@@ -153,6 +156,7 @@ impl Spool {
             db: Mutex::new(db),
             placing: Mutex::new(()),
             timers: Mutex::new(timers),
+            told: Mutex::default(),
             changes: Mutex::new(0),
             changed: Condvar::new(),
             number: AtomicU64::new(0),

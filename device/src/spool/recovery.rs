@@ -13,8 +13,10 @@ use super::layout::{
     ARRIVAL, ArrivalFile, JUDGEMENT, Layout, ObjectFile, RESULTS, file_size, read_json, source_name,
 };
 use super::stage::{Outcome, Stage};
+use super::untold::note;
 use super::work::{set_judged, set_rendered};
 use super::{Options, Rule};
+use crate::audit::Entry;
 use crate::durable::{UNFINISHED, sync_dir};
 use crate::event::ScanId;
 use crate::failpoint::reach;
@@ -41,14 +43,15 @@ pub struct Recovery {
     pub unknown_destinations: Vec<String>,
 }
 
-/// Makes folders and database agree.
+/// Makes folders and database agree, where a `damaged_database` may have been replaced.
 pub(super) fn recover(
     db: &mut Connection,
     layout: &Layout,
     options: &Options,
+    damaged_database: Option<PathBuf>,
 ) -> Result<Recovery, SpoolError> {
     let cannot = SpoolError::io("mend the spool");
-    let mut recovery = Recovery::default();
+    let mut recovery = Recovery { damaged_database, ..Recovery::default() };
     for dir in [layout.incoming(), layout.trash()] {
         recovery.swept += swept(&dir, |_| true).map_err(&cannot)?;
     }
@@ -77,10 +80,27 @@ pub(super) fn recover(
         }
     }
     follow_configuration(&change, &options.destinations, &mut recovery)?;
+    for entry in told_of(&recovery) {
+        note(&change, &entry)?;
+    }
     reach("recovery.commit");
     change.commit()?;
     reach("recovery.committed");
     Ok(recovery)
+}
+
+/// What the audit trail is told of what a start found.
+fn told_of(recovery: &Recovery) -> Vec<Entry> {
+    let mut entries: Vec<Entry> =
+        recovery.set_back.iter().map(|scan| Entry::SetBack { scan: *scan }).collect();
+    entries.extend(recovery.lost.iter().map(|scan| Entry::Lost { scan: *scan }));
+    if recovery.damaged_database.is_some() {
+        // Every scan is taken up again, nearly all of which the trail knows.
+        entries.push(Entry::Rebuilt);
+    } else {
+        entries.extend(recovery.adopted.iter().map(|scan| Entry::Adopted { scan: *scan }));
+    }
+    entries
 }
 
 /// Every row's stage.

@@ -5,7 +5,9 @@ use rusqlite::{OptionalExtension, params};
 use super::clock::age;
 use super::error::SpoolError;
 use super::stage::Stage;
+use super::untold::note;
 use super::{Spool, locked_mutex, recovery};
+use crate::audit::Entry;
 use crate::event::ScanId;
 use crate::failpoint::reach;
 
@@ -18,7 +20,8 @@ pub(super) const IS_DONE: &str = "(delivery.state IN ('committed', 'abandoned')
 
 impl Spool {
     /// Removes the content of scans all of whose deliveries are done and whose time has passed;
-    /// returns them. To be called now and then, for it also keeps the clock.
+    /// returns them. To be called now and then, for it also keeps the clock and forgets what the
+    /// audit trail was told.
     ///
     /// A dead letter is kept until a human sends it again or abandons it.
     ///
@@ -50,9 +53,15 @@ impl Spool {
             .query_map(params![Stage::Expired, before], |row| row.get::<_, String>(0))?
             .map(|id| id?.parse().map_err(|_| SpoolError::Damaged))
             .collect::<Result<Vec<ScanId>, SpoolError>>()?;
+        for scan in &expired {
+            note(&change, &Entry::Expired { scan: *scan })?;
+        }
+        let told = self.forget_told(&change)?;
         reach("expire.commit");
         change.commit()?;
         reach("expire.marked");
+        drop(db);
+        self.forgot(told);
         Ok(expired)
     }
 

@@ -16,7 +16,9 @@ use super::incoming::Arrival;
 use super::layout::{ARRIVAL, ArrivalFile, JUDGEMENT, is_plain_name, read_json};
 use super::retention::IS_DONE;
 use super::stage::{DeliveryState, Outcome, Stage};
+use super::untold::note;
 use super::work::stage_of;
+use crate::audit::Entry;
 use crate::event::ScanId;
 use crate::record::Record;
 
@@ -180,19 +182,24 @@ impl Spool {
     /// [`SpoolError::UnknownScan`], [`SpoolError::WrongStage`] when there is no verdict yet;
     /// failures of the database.
     pub fn acknowledge(&self, id: ScanId, by: &str) -> Result<bool, SpoolError> {
-        let db = self.db();
-        match stage_of(&db, id)? {
+        let mut db = self.db();
+        let change = db.transaction()?;
+        match stage_of(&change, id)? {
             None => return Err(SpoolError::UnknownScan),
             Some(Stage::Received) => return Err(SpoolError::WrongStage),
             Some(_) => {}
         }
         // A lost scan leaves the list with the expired ones once a human knows.
-        let rows = db.execute(
+        let rows = change.execute(
             "UPDATE scan SET acknowledged_by = ?2, acknowledged_at = ?3,
                  stage = CASE stage WHEN 'lost' THEN 'expired' ELSE stage END
              WHERE id = ?1 AND acknowledged_by IS NULL",
             params![id.to_string(), by, wall_time()],
         )?;
+        if rows == 1 {
+            note(&change, &Entry::Acknowledged { scan: id, by: by.to_owned() })?;
+        }
+        change.commit()?;
         drop(db);
         self.announce();
         Ok(rows == 1)

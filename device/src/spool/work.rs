@@ -10,6 +10,7 @@ use super::Spool;
 use super::error::SpoolError;
 use super::layout::{JUDGEMENT, ObjectFile, RESULTS, is_plain_name};
 use super::stage::{DeliveryState, Outcome, Stage};
+use super::untold::{note, verdict};
 use crate::durable::{sync_dir, write_file};
 use crate::event::ScanId;
 use crate::failpoint::reach;
@@ -89,6 +90,7 @@ impl Spool {
         let mut db = self.db();
         let change = db.transaction()?;
         set_judged(&change, id, Outcome::of(&record))?;
+        note(&change, &verdict(id, &record))?;
         reach("judged.commit");
         change.commit()?;
         reach("judged.recorded");

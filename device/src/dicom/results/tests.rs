@@ -101,6 +101,7 @@ fn says(statements: &[String], statement: &str) -> bool {
     statements.iter().any(|s| s == statement)
 }
 
+/// Covers: RES-4
 #[test]
 fn the_same_scan_gives_the_same_objects_bit_for_bit() {
     let judged = judged(Verdict::Abnormal, Class::Scoliosis);
@@ -162,6 +163,7 @@ fn patient_and_study_are_those_of_the_source_byte_for_byte() {
     }
 }
 
+/// Covers: RES-2
 #[test]
 fn every_object_refers_to_the_source() {
     let objects = made(&dicom(), &judged(Verdict::Abnormal, Class::Scoliosis));

@@ -303,6 +303,7 @@ fn several_objects_come_in_one_association() {
     assert_eq!(service.shelf.seen.lock().unwrap().files.len(), 3);
 }
 
+/// Covers: RCV-3
 #[test]
 fn strangers_and_wrong_numbers_are_rejected() {
     let service = run(options(), Mood::Takes);
@@ -331,6 +332,7 @@ fn anyone_may_come_where_the_list_says_so() {
     scu::echo(&destination).expect("echo");
 }
 
+/// Covers: RCV-4
 #[test]
 fn what_is_not_supported_is_not_accepted() {
     let service = run(options(), Mood::Takes);
@@ -369,6 +371,7 @@ fn each_refusal_has_its_status() {
     }
 }
 
+/// Covers: RCV-7
 #[test]
 fn a_full_disk_is_answered_and_nothing_is_kept() {
     let service = run(options(), Mood::HasDiskOf(50_000));
@@ -382,6 +385,7 @@ fn a_full_disk_is_answered_and_nothing_is_kept() {
     assert_eq!(seen.files[0].0.sop_instance, "1.2.4");
 }
 
+/// Covers: RCV-6
 #[test]
 fn a_larger_object_than_allowed_is_refused() {
     let mut options = options();
@@ -439,6 +443,7 @@ fn unknown_requests_are_answered_and_cancels_are_not() {
     assert_eq!(status(peer.receive().expect("receive")), 0x0211);
 }
 
+/// Covers: RCV-10
 #[test]
 fn messages_out_of_turn_end_the_association() {
     let service = run(options(), Mood::Takes);
@@ -483,6 +488,7 @@ fn a_sender_that_vanishes_leaves_nothing() {
     assert!(service.shelf.seen.lock().unwrap().files.is_empty());
 }
 
+/// Covers: RCV-6, RCV-10
 #[test]
 fn false_lengths_and_garbage_end_the_connection() {
     let service = run(options(), Mood::Takes);
@@ -503,6 +509,7 @@ fn false_lengths_and_garbage_end_the_connection() {
     service.still_answers();
 }
 
+/// Covers: RCV-6
 #[test]
 fn a_unit_longer_than_negotiated_ends_the_association() {
     let mut options = options();
@@ -516,6 +523,7 @@ fn a_unit_longer_than_negotiated_ends_the_association() {
     assert!(is_abort(peer.receive()));
 }
 
+/// Covers: RCV-5
 #[test]
 fn silence_and_slowness_end_at_the_deadline() {
     let short = Duration::from_millis(300);
@@ -547,6 +555,7 @@ fn silence_and_slowness_end_at_the_deadline() {
     service.still_answers();
 }
 
+/// Covers: RCV-6
 #[test]
 fn more_associations_than_allowed_are_turned_away_for_now() {
     let mut options = options();
@@ -569,6 +578,7 @@ fn more_associations_than_allowed_are_turned_away_for_now() {
     }
 }
 
+/// Covers: RCV-5
 #[test]
 fn idle_connections_do_not_keep_a_sender_out() {
     let mut options = options();
@@ -689,6 +699,7 @@ fn our_own_sender_and_receiver_understand_each_other() {
     assert_eq!(seen.files.len(), 2);
 }
 
+/// Covers: RCV-11
 #[test]
 fn tls_lets_in_those_with_a_certificate_alone() {
     let folder = tempfile::tempdir().expect("folder");

@@ -40,6 +40,7 @@ fn the_same_scan_is_accepted_again_without_effect() {
     assert_eq!(entries(&dir.path().join("incoming")), 0);
 }
 
+/// Covers: RCV-2
 #[test]
 fn other_bytes_under_a_known_uid_are_refused_and_the_first_stay() {
     let dir = fast_dir();
@@ -85,6 +86,7 @@ fn a_dropped_or_refused_scan_leaves_nothing() {
     assert_eq!(entries(&dir.path().join("scans")), 0);
 }
 
+/// Covers: RCV-7
 #[test]
 fn scans_are_refused_under_the_watermark() {
     let dir = fast_dir();
@@ -165,6 +167,7 @@ fn a_scan_without_objects_or_destinations_is_done() {
     assert_eq!(spool.expire().expect("expires"), [id]);
 }
 
+/// Covers: SPL-4
 #[test]
 fn content_stays_for_its_time() {
     let dir = fast_dir();
@@ -232,6 +235,7 @@ fn a_failed_delivery_waits() {
     assert!(matches!(spool.due(PACS).expect("reads"), Due::Now(d) if d.attempts == 1));
 }
 
+/// Covers: SPL-4
 #[test]
 fn content_stays_until_every_object_is_committed() {
     let dir = fast_dir();

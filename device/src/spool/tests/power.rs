@@ -38,6 +38,7 @@ fn check(library: &Path, point: &str, n: u32) -> bool {
     was_cut
 }
 
+/// Covers: RCV-1, SPL-2
 #[test]
 fn a_power_cut_at_any_durable_step_loses_nothing() {
     let dir = fast_dir();
@@ -83,6 +84,7 @@ fn is_named(error: &SpoolError, errno: i32) -> bool {
     }
 }
 
+/// Covers: SPL-6
 #[test]
 fn a_full_or_failing_disk_loses_nothing_and_the_spool_goes_on_with_it() {
     let dir = fast_dir();

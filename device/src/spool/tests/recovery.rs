@@ -18,6 +18,7 @@ fn damage(spool: &Path) {
     }
 }
 
+/// Covers: SPL-3
 #[test]
 fn a_damaged_database_is_kept_and_rebuilt_from_the_folders() {
     type Damage = fn(&Path);

@@ -63,6 +63,7 @@ fn a_new_session_takes_the_place_of_the_old() {
     assert_eq!(server.get("/").set("Cookie", &new).send().status, 200);
 }
 
+/// Covers: PAG-2
 #[test]
 fn wrong_secrets_are_refused_ever_more_slowly() {
     let server = FakeServer::new(vec![]);
@@ -80,6 +81,7 @@ fn wrong_secrets_are_refused_ever_more_slowly() {
     assert_eq!(attempt(SECRET).status, 303);
 }
 
+/// Covers: PAG-2
 #[test]
 fn sessions_end() {
     let server = FakeServer::new(vec![]);
@@ -94,6 +96,7 @@ fn sessions_end() {
     assert_eq!(get("X-Nothing"), 401);
 }
 
+/// Covers: PAG-2
 #[test]
 fn forms_need_the_sessions_token_and_our_own_origin() {
     let server = FakeServer::new(vec![flagged(1)]);
@@ -137,6 +140,7 @@ fn a_delivery_given_up_is_sent_again() {
     assert_eq!(state, DeliveryState::Waiting);
 }
 
+/// Covers: PAG-3
 #[test]
 fn every_answer_carries_its_protection() {
     let server = FakeServer::new(vec![]);
@@ -208,6 +212,7 @@ fn long_lists_have_pages() {
     assert!(get("/?page=9").contains("no scans this old"));
 }
 
+/// Covers: PAG-4
 #[test]
 fn pages_hear_of_new_scans_and_of_the_end_of_the_session() {
     let server = FakeServer::new(vec![]);
@@ -241,6 +246,7 @@ fn only_so_many_pages_are_kept_up_to_date() {
     }
 }
 
+/// Covers: RES-3
 #[test]
 fn results_are_shown_with_reasons_and_the_statement_and_escaped() {
     let mut scan = flagged(1);
@@ -297,6 +303,7 @@ fn monitors_learn_how_the_board_is_and_no_more() {
     assert!(server.get("/healthz").set("Cookie", &cookie).send().body.contains("No sensor."));
 }
 
+/// Covers: PAG-5
 #[test]
 fn metrics_tell_of_no_scan() {
     let server = FakeServer::new(vec![flagged(1)]);
@@ -314,6 +321,7 @@ fn metrics_tell_of_no_scan() {
     }
 }
 
+/// Covers: PAG-1
 #[test]
 fn without_a_secret_there_is_only_advice() {
     let server =
@@ -329,6 +337,7 @@ fn without_a_secret_there_is_only_advice() {
     assert_eq!(server.get("/healthz").send().status, 200);
 }
 
+/// Covers: PAG-1
 #[test]
 fn other_machines_come_in_by_secret_and_tls_only() {
     let refused = |options: Options| {
