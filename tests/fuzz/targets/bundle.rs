@@ -11,7 +11,8 @@ use models::bundle::{Bundle, CARD_FILE, CHECKSUM_FILE};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/zoo/resnet50-finetuned-int8");
+const SHIPPED: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/zoo/resnet50-finetuned-int8");
 /// Every file but the network, whose format is tract's affair.
 const FILES: [&str; 3] = ["head.safetensors", "golden/input.png", "golden/expected.toml"];
 
