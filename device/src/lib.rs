@@ -1,4 +1,7 @@
-//! The board's library: from an X-ray file to a verdict with its heat map.
+//! The board's library: from an X-ray file to a verdict with its heat map, and the service that
+//! does so beside an X-ray unit.
+//!
+//! Judging:
 //!
 //! - [`decode`]: PNG, JPEG, TIFF and DICOM bytes become a radiograph;
 //! - [`gate`]: is this something the model may judge?
@@ -6,11 +9,21 @@
 //! - [`verdict`]: logits become normal, abnormal or refer, with reasons;
 //! - [`scanner`]: the whole line for one bundle, and its self-test;
 //! - [`record`]: the JSON contract;
-//! - [`overlay`], [`page`]: pictures and the HTML page;
-//! - [`cmd`]: the command line, one file per subcommand.
+//! - [`overlay`], [`page`]: pictures and the HTML page.
 //!
-//! Invariants: never links libtorch; needs no network; a library function never prints; nothing
-//! that comes from outside can make it panic.
+//! Serving:
+//!
+//! - [`serve`]: everything at work together, by a [`config`];
+//! - [`dicom`]: scans in, result objects out;
+//! - [`spool`]: every scan from its arrival to its last delivery, on disk;
+//! - [`event`]: what happens, told to [`log`], [`audit`] trail, [`metrics`], [`panel`] and [`web`];
+//! - [`failpoint`]: where tests let the service die.
+//!
+//! [`cmd`] is the command line, one file per subcommand.
+//!
+//! Invariants: never links libtorch; judging needs no network; a library function never prints;
+//! nothing that comes from outside can make it panic; nothing but the scans' own folders holds
+//! patient data.
 
 pub mod audit;
 pub mod cmd;

@@ -227,7 +227,7 @@ const NORMAL: Event = judged(Verdict::Normal);
 const REFER: Event = judged(Verdict::Refer);
 const ABNORMAL: Event = judged(Verdict::Abnormal);
 
-/// Covers: PNL-1, PNL-4
+/// Covers: PNL-4
 #[test]
 fn lamps_tell_what_happened() {
     use Event::{
@@ -565,4 +565,27 @@ fn lines_are_set_at_their_active_level_and_only_when_they_change() {
     for mock in [&mut inputs.0, &mut inputs.1, &mut inputs.2] {
         mock.done();
     }
+}
+
+/// Covers: PNL-1
+#[test]
+fn the_crate_has_neither_standard_library_nor_allocator() {
+    let root = include_str!("lib.rs");
+    assert!(root.contains("#![no_std]"));
+    let sources = [
+        root,
+        include_str!("button.rs"),
+        include_str!("buzzer.rs"),
+        include_str!("event.rs"),
+        include_str!("output.rs"),
+        include_str!("panel.rs"),
+        include_str!("queue.rs"),
+        include_str!("screen.rs"),
+        include_str!("status.rs"),
+    ];
+    for source in sources {
+        assert!(!source.contains("extern crate alloc") && !source.contains("use std"));
+    }
+    let modules = root.lines().filter(|line| line.starts_with("mod ")).count();
+    assert_eq!(modules, sources.len(), "every module but this one, and the root");
 }

@@ -60,6 +60,7 @@ fn an_untouched_trail_is_intact_across_files_and_starts() {
     assert_eq!(report.head, audit.head());
 }
 
+/// Covers: AUD-1
 #[test]
 fn every_flipped_byte_shows() {
     let dir = trail(9);
