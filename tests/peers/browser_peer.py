@@ -2,14 +2,16 @@
 
 Usage: browser_peer.py URL SECRET --control COMMAND [--shots DIR]
 
-URL is a provisioned service's, with at least one judged scan that has a heat map. COMMAND is run
-with one word behind it when something must happen to the service, and ends with status 0:
+URL is a provisioned service's, with scans of every verdict, one that cannot be judged among them.
+COMMAND is run with one word behind it when something must happen to the service, and ends with
+status 0:
   scan    a new scan arrives and is judged
   expire  all sessions end (a restart will do, at the same address)
 Signs in with a wrong and the right secret, sees a new scan appear by itself, moves the heat map's
-slider, tries to forge forms, acknowledges with and without script, lets the session end, and looks
-at every page in three sizes. Fails when anything differs, when the console shows an error that no
-step asked for, when a page is wider than its window, or when any request leaves the service.
+slider, reads every verdict, tries to forge forms, acknowledges with and without script, lets the
+session end, and looks at every page in three sizes. Fails when anything differs, when the console
+shows an error that no step asked for, when a page is wider than its window, or when any request
+leaves the service.
 Needs selenium from PyPI, chromium and chromedriver. Certificates are not checked.
 """
 
@@ -195,7 +197,7 @@ def live_update(browser, secret, control):
         word in browser.find(".row .verdict").text
         for word in ("Normal", "Abnormal", "Refer", "Not judged")))
     expect(browser.driver.execute_script("return window.same"), "the page was loaded anew")
-    browser.wait("nothing is said", lambda: "scan" in browser.find("#said").get_property("textContent"))
+    browser.wait("nothing is said", lambda: browser.find("#said").get_property("textContent"))
     browser.check_console()
 
 
@@ -205,6 +207,7 @@ def slider(browser, secret, control):
     browser.wait("no pictures", lambda: browser.driver.execute_script(
         "return [...document.querySelectorAll('.pictures img')].every(i => i.naturalWidth > 0)"))
     browser.look("scan")
+    expect(browser.find(".ring").is_displayed(), "the strongest evidence is not marked")
     stage = browser.find(".pictures")
     heat = browser.find("#heat")
     with_heat = stage.screenshot_as_png
@@ -215,6 +218,18 @@ def slider(browser, secret, control):
     heat.send_keys(Keys.END)
     expect(stage.screenshot_as_png == with_heat, "the heat map does not come back")
     expect("not a diagnosis" in browser.text(), "the statement is missing")
+    browser.check_console()
+
+
+def every_verdict(browser, secret, control):
+    """Every kind of verdict has its words."""
+    for word, name in (("Normal", "normal"), ("Refer", "referred"), ("Not judged", "not-judged")):
+        browser.go("/")
+        rows = [row for row in browser.all(".row") if row.text.startswith(word)]
+        expect(rows, f"no scan is {word}")
+        browser.driver.get(rows[0].get_attribute("href"))
+        expect(word in browser.find("#verdict").text, "the scan says otherwise")
+        browser.look(f"scan-{name}")
     browser.check_console()
 
 
@@ -296,8 +311,8 @@ def nowhere_else(browser, secret, control):
     browser.check_requests()
 
 
-STEPS = [wrong_secret, right_secret, live_update, slider, forgery, acknowledge, without_script,
-         expiry, sign_out, nowhere_else]
+STEPS = [wrong_secret, right_secret, live_update, slider, every_verdict, forgery, acknowledge,
+         without_script, expiry, sign_out, nowhere_else]
 
 if __name__ == "__main__":
     main()

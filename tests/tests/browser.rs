@@ -9,8 +9,9 @@ use std::thread;
 
 use device::web::provision::certificate;
 use device::web::secret;
-use host::phantom::{PhantomSpec, render};
+use host::phantom::{Phantom, PhantomSpec, render};
 use models::label::Class;
+use models::radiograph::Radiograph;
 use tempfile::TempDir;
 use tests::archive::Archive;
 use tests::board::{Board, Plan, eventually};
@@ -124,7 +125,8 @@ impl Ward {
         let plan = Plan { page, ..Plan::with(config) };
         let board = Some(plan.start(folder.path()));
         let mut ward = Self { plan, board, secret, scans: 0, folder, _archive: archive };
-        (0..PRESENT).for_each(|_| ward.scan());
+        ward.send(&faint());
+        (1..PRESENT).for_each(|_| ward.scan());
         ward.broken_file();
         ward
     }
@@ -143,11 +145,11 @@ impl Ward {
 
     /// A new scan, judged; the classes take turns.
     fn scan(&mut self) {
-        let class = Class::ALL[self.scans % Class::ALL.len()];
-        let (width, height) = SIZE;
-        let spec = PhantomSpec { class, seed: self.scans as u64, width, height };
-        let phantom = render(&spec).expect("renders");
-        self.board().send(&[scan(&phantom, self.scans)]).expect("takes the scan");
+        self.send(&phantom(Class::ALL[self.scans % Class::ALL.len()], self.scans as u64));
+    }
+
+    fn send(&mut self, phantom: &Phantom) {
+        self.board().send(&[scan(phantom, self.scans)]).expect("takes the scan");
         self.scans += 1;
         eventually("the scan is judged", || {
             (self.board().audit_text().matches("\"judged\"").count() == self.scans).then_some(())
@@ -169,6 +171,19 @@ impl Ward {
         assert!(board.stop().success());
         self.board = Some(self.plan.start(self.folder.path()));
     }
+}
+
+fn phantom(class: Class, seed: u64) -> Phantom {
+    let (width, height) = SIZE;
+    render(&PhantomSpec { class, seed, width, height }).expect("renders")
+}
+
+/// A scan with hardly any contrast, which a human must judge.
+fn faint() -> Phantom {
+    let phantom = phantom(Class::Normal, 0);
+    let faded = phantom.image.samples().iter().map(|sample| 30_000 + sample / 100).collect();
+    let image = Radiograph::new(SIZE.0, SIZE.1, faded).expect("a picture");
+    Phantom { image, ..phantom }
 }
 
 fn inbox(folder: &Path) -> PathBuf {

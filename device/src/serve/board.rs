@@ -7,7 +7,7 @@ use rustix::fs::statvfs;
 use tokio::sync::broadcast;
 
 use super::hub::Hub;
-use super::judge::{OVERLAY_PICTURE, SCAN_PICTURE};
+use super::judge::{OVERLAY_PICTURE, SCAN_PICTURE, SIZE};
 use super::keeper::temperature;
 use super::model::ModelState;
 use super::pulse::Pulses;
@@ -41,7 +41,8 @@ impl Board for View {
     }
 
     fn scan(&self, id: ScanId) -> Option<ScanView> {
-        self.spool.get(id).ok().map(|scan| self.view(scan))
+        let scan = self.spool.get(id).ok()?;
+        Some(ScanView { size: self.size(id), ..self.view(scan) })
     }
 
     fn picture(&self, id: ScanId, which: Picture) -> Option<Vec<u8>> {
@@ -105,6 +106,13 @@ impl View {
         }
     }
 
+    /// The size of a scan with a heat map.
+    fn size(&self, id: ScanId) -> Option<[u32; 2]> {
+        let bytes = self.spool.file(id, SIZE).ok()?;
+        let [width, height] = bytes.as_chunks::<4>().0 else { return None };
+        Some([*width, *height].map(u32::from_le_bytes))
+    }
+
     fn disk(&self) -> Disk {
         let full = self.spool.is_full().unwrap_or(true);
         let free = self.spool.free_bytes().unwrap_or_default();
@@ -144,7 +152,9 @@ impl View {
         }
         for destination in counts.destinations.iter().filter(|counted| counted.dead > 0) {
             let (count, name) = (destination.dead, &destination.name);
-            reasons.push(format!("{count} deliveries to {name} were given up."));
+            reasons.push(format!(
+                "Deliveries to {name} were given up: {count}. Open the scans to send them again."
+            ));
         }
         if let Some(lost) = counts.stages.get(spool::Stage::Lost.name()) {
             reasons.push(format!("The files of {lost} scans are gone."));

@@ -23,6 +23,8 @@ pub(super) const SCAN_PICTURE: &str = "scan.png";
 pub(super) const OVERLAY_PICTURE: &str = "overlay.png";
 /// The heat map: 224 x 224 little-endian 32-bit floats in row order.
 pub(super) const HEAT: &str = "heat.f32";
+/// Pixels across and down of a scan with a heat map: two little-endian 32-bit numbers.
+pub(super) const SIZE: &str = "size.u32";
 
 /// How often a scan may make the service die before it counts as one that cannot be judged.
 const MOST_TRIES: u32 = 3;
@@ -100,6 +102,8 @@ fn pictures(
         let overlay = overlay_on_picture(&grey, heat, frame);
         files.push((OVERLAY_PICTURE.to_owned(), png(&overlay.into())?));
         files.push((HEAT.to_owned(), heat.iter().flat_map(|value| value.to_le_bytes()).collect()));
+        let size = [scan.width(), scan.height()];
+        files.push((SIZE.to_owned(), size.iter().flat_map(|side| side.to_le_bytes()).collect()));
     }
     files.push((SCAN_PICTURE.to_owned(), png(&grey.into())?));
     Ok(files)

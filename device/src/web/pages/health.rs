@@ -67,7 +67,13 @@ fn disk(disk: Disk) -> Markup {
         section.panel {
             h2 { "Disk" }
             dl.facts-list {
-                div { dt { "Free" } dd { b { (words::bytes(disk.free)) } " of " (words::bytes(disk.total)) } }
+                div {
+                    dt { "Free" }
+                    dd {
+                        b.size { (words::bytes(disk.free)) } " of "
+                        span.size { (words::bytes(disk.total)) }
+                    }
+                }
                 div {
                     dt { "State" }
                     dd {

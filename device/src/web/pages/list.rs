@@ -40,8 +40,7 @@ pub fn page(scans: &[ScanView], place: Place, health: &Health, session: &SignedI
 fn status(health: &Health) -> Markup {
     let silent: Vec<_> =
         health.destinations.iter().filter(|d| d.reachable == Some(false)).collect();
-    let given_up: u64 = health.destinations.iter().map(|d| d.given_up).sum();
-    let well = health.is_well() && silent.is_empty() && given_up == 0;
+    let well = health.is_well() && silent.is_empty();
     html! {
         section #status data-live="" aria-label="How the board is" {
             (words::illnesses(health))
@@ -52,12 +51,6 @@ fn status(health: &Health) -> Markup {
                         (words::count(destination.waiting, "scan waits", "scans wait"))
                         " for it; none is lost."
                     }
-                }))
-            }
-            @if given_up > 0 {
-                (alert(Mark::Unsure, &html! {
-                    (words::count(given_up, "delivery was", "deliveries were"))
-                    " given up. Open the scan to send it again."
                 }))
             }
             @if well {
@@ -141,7 +134,7 @@ fn progress(view: &ScanView) -> Markup {
         } @else if waiting > 0 {
             span.muted { (view.deliveries.len() as u64 - waiting) " of " (view.deliveries.len()) " delivered" }
         } @else {
-            span.muted { (words::stage(view.stage)) }
+            span.muted { (words::stage(view)) }
         }
     }
 }

@@ -167,7 +167,9 @@ fn acknowledgement(view: &ScanView, session: &SignedIn) -> Markup {
 
 fn deliveries(view: &ScanView, session: &SignedIn) -> Markup {
     html! {
-        @if view.deliveries.is_empty() {
+        @if matches!(view.record, Some(Record::Failed(_))) && view.deliveries.is_empty() {
+            p.muted { "Without a result there is nothing to send." }
+        } @else if view.deliveries.is_empty() {
             p.muted { "This board sends results nowhere." }
         } @else {
             ul.deliveries { @for sent in &view.deliveries { li { (one_delivery(view, sent, session)) } } }
@@ -202,7 +204,7 @@ fn arrival(view: &ScanView) -> Markup {
         dl.facts-list {
             div { dt { "Received" } dd { (moment(view.received)) } }
             div { dt { "From" } dd { (view.from) } }
-            div { dt { "State" } dd { (words::stage(view.stage)) } }
+            div { dt { "State" } dd { (words::stage(view)) } }
             div { dt { "Name" } dd { code { (view.id) } } }
         }
     }

@@ -31,8 +31,11 @@ pub fn headline(view: &ScanView) -> &'static str {
 }
 
 /// How far a scan has come, as one word or two.
-pub fn stage(stage: Stage) -> &'static str {
-    match stage {
+pub fn stage(view: &ScanView) -> &'static str {
+    let has_result = matches!(view.record, Some(Record::Scan(_)));
+    match view.stage {
+        Stage::Rendered if view.deliveries.is_empty() && has_result => "Judged",
+        Stage::Judged | Stage::Rendered if view.deliveries.is_empty() && !has_result => "Stored",
         Stage::Received => "Stored",
         Stage::Judged => "Judged",
         Stage::Rendered => "On its way",
