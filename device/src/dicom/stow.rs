@@ -81,15 +81,15 @@ pub fn store(destination: &WebDestination, objects: &[ObjectFile]) -> Result<(),
 }
 
 /// What an answer means (PS3.18 section 10.5.3.1). 200: all is stored. 202: some, or some with
-/// warnings. 409: nothing, for the reasons in the body.
+/// warnings. 409: nothing, for the reasons in the body. Only what the body lists counts as stored:
+/// there are servers that answer 200 to a request of which they understood nothing.
 fn judge(
     status: u16,
     body: impl FnOnce() -> Result<Vec<u8>, SendError>,
     sent: usize,
 ) -> Result<(), SendError> {
     match status {
-        200 => Ok(()),
-        202 | 409 => judge_items(status, &body()?, sent),
+        200 | 202 | 409 => judge_items(status, &body()?, sent),
         other => Err(SendError::Http(other)),
     }
 }
@@ -105,15 +105,14 @@ fn judge_items(status: u16, body: &[u8], sent: usize) -> Result<(), SendError> {
     });
     // One that will never be taken is told before one that may be.
     let refused = |reason: &u16| Outcome::of(*reason) == Outcome::Refused;
-    let reasons: Vec<u16> = reasons.filter(|reason| is_failure(*reason)).collect();
-    let worst = reasons.iter().copied().find(refused).or(reasons.first().copied());
+    // Duplicates are no failures: the server has the objects.
+    let (failures, duplicates): (Vec<u16>, Vec<u16>) = reasons.partition(|one| is_failure(*one));
+    let worst = failures.iter().copied().find(refused).or(failures.first().copied());
     match worst {
         Some(reason) => Err(SendError::Status(reason)),
-        // All failures were duplicates: the server has the objects.
-        None if !items(FAILED_SEQUENCE).is_empty() => Ok(()),
-        None if status == 202 && items(STORED_SEQUENCE).len() >= sent => Ok(()),
-        None if status == 202 => Err(SendError::Answer),
-        None => Err(SendError::Http(status)),
+        None if items(STORED_SEQUENCE).len() + duplicates.len() >= sent => Ok(()),
+        None if status == 409 => Err(SendError::Http(status)),
+        None => Err(SendError::Answer),
     }
 }
 
@@ -194,7 +193,8 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The body, part by part from the files, and its length in bytes.
+/// The body, part by part from the files, and its length in bytes. The files themselves say their
+/// transfer syntax; a parameter that says it again makes Orthanc's plugin refuse the part.
 fn body(objects: &[ObjectFile]) -> Result<(impl Read, u64), SendError> {
     let mut body: Box<dyn Read> = Box::new(io::empty());
     let mut length = 0;
@@ -202,10 +202,7 @@ fn body(objects: &[ObjectFile]) -> Result<(impl Read, u64), SendError> {
         let failure = |error: io::Error| SendError::File(error.kind());
         let file = File::open(&object.path).map_err(failure)?;
         let size = file.metadata().map_err(failure)?.len();
-        let head = format!(
-            "--{BOUNDARY}\r\nContent-Type: application/dicom; transfer-syntax={}\r\n\r\n",
-            object.transfer_syntax
-        );
+        let head = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n");
         length += head.len() as u64 + size + 2;
         // Exactly as many bytes as announced, should the file grow.
         let part = Cursor::new(head).chain(file.take(size)).chain(Cursor::new("\r\n"));

@@ -106,16 +106,9 @@ fn receive_and_check(board: &Board, orthanc: &Orthanc) {
 /// The digest of the bundle that judged, as the audit trail has it.
 fn bundle(board: &Board) -> String {
     let text = board.audit_text();
-    let values = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-    let judged = values.filter_map(|line: Value| {
-        let digest = strings(&line).find(|text| text.len() == 64 && line_is_judged(&line));
-        digest.map(str::to_owned)
-    });
-    judged.last().expect("the scan was judged")
-}
-
-fn line_is_judged(line: &Value) -> bool {
-    strings(line).any(|text| text == "judged")
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let judged = lines.filter(|line: &Value| line["event"] == "judged").last();
+    judged.expect("the scan was judged")["bundle"].as_str().expect("a digest").to_owned()
 }
 
 fn read_back(orthanc: &Orthanc, name: &str, class: &str) {

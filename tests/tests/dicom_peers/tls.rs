@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tests::board::{Board, Plan, eventually};
 use tests::scans;
 
@@ -63,6 +63,7 @@ struct Identity {
 impl Authority {
     fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, format!("{name} authority"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let own: Certificate = params.self_signed(&key).expect("signs");
@@ -72,9 +73,11 @@ impl Authority {
 
     /// Writes a certificate for this machine and its key.
     fn issue(&self, folder: &Path, name: &str) -> Identity {
-        let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]);
+        let names = vec!["localhost".into(), "127.0.0.1".into()];
+        let mut params = CertificateParams::new(names).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
-        let signed = params.expect("parameters").signed_by(&key, &self.issuer).expect("signs");
+        let signed = params.signed_by(&key, &self.issuer).expect("signs");
         Identity {
             certificate: written(folder, &format!("{name}.pem"), &signed.pem()),
             key: written(folder, &format!("{name}.key"), &key.serialize_pem()),

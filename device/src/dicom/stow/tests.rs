@@ -9,6 +9,9 @@ use crate::dicom::tls;
 use crate::dicom::tls::testing::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A server's answer that lists two objects as stored.
+const BOTH_STORED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n\
+                           {\"00081199\":{\"Value\":[{},{}]}}";
 
 /// A server that takes one request, keeps it and gives this answer.
 fn serve(answer: &'static str) -> (String, JoinHandle<(String, Vec<u8>)>) {
@@ -55,7 +58,7 @@ fn objects_are_the_parts_of_one_request() {
     std::fs::write(path("a"), b"first\r\nobject").expect("write");
     std::fs::write(path("b"), vec![7; 100_000]).expect("write");
     std::fs::write(path("secret"), "name:pass\n").expect("write");
-    let (url, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    let (url, server) = serve(BOTH_STORED);
     let mut destination = destination(url);
     destination.credentials = Credentials::Basic(path("secret"));
     store(&destination, &[object(path("a")), object(path("b"))]).expect("store");
@@ -64,9 +67,7 @@ fn objects_are_the_parts_of_one_request() {
     assert!(head.starts_with("POST /studies HTTP/1.1\r\n"));
     assert!(head.to_lowercase().contains("authorization: basic bmftztpwyxnz"), "{head}");
     let boundary = head.split("boundary=").nth(1).unwrap().lines().next().unwrap();
-    let part = format!(
-        "--{boundary}\r\nContent-Type: application/dicom; transfer-syntax=1.2.840.10008.1.2.1\r\n\r\n"
-    );
+    let part = format!("--{boundary}\r\nContent-Type: application/dicom\r\n\r\n");
     let mut expected = format!("{part}first\r\nobject\r\n{part}").into_bytes();
     expected.extend([7; 100_000]);
     expected.extend(format!("\r\n--{boundary}--\r\n").bytes());
@@ -83,7 +84,10 @@ fn answers_are_judged() {
     let stored = r#"{"00081199":{"vr":"SQ","Value":[{}]}}"#.to_owned();
     // HTTP status, body, and whether it is worth another attempt; none for a success.
     let cases = [
-        (200, String::new(), None),
+        (200, stored.clone(), None),
+        (200, String::new(), Some(true)),
+        (200, r#"{"00081198":{"vr":"SQ"},"00081199":{"vr":"SQ"}}"#.into(), Some(true)),
+        (200, failed(0xC000), Some(false)),
         (202, stored.clone(), None),
         (202, format!("[{stored}]"), None),
         (202, "{}".into(), Some(true)),
@@ -137,8 +141,7 @@ fn a_server_is_trusted_through_the_given_authority_alone() {
         let take = || {
             let (tcp, _) = listener.accept().expect("accept");
             let connection = ServerConnection::new(config.clone()).expect("connection");
-            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-            take_one(StreamOwned::new(connection, tcp), answer).is_ok()
+            take_one(StreamOwned::new(connection, tcp), BOTH_STORED).is_ok()
         };
         [take(), take()]
     });
