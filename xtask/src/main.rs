@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`bench`], [`logs`], [`lint`], [`tidy`],
-//! [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`logs`], [`lint`],
+//! [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -12,6 +12,7 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod fuzz;
 mod kernels;
 mod launch;
 mod lint;
@@ -64,6 +65,11 @@ enum Task {
     /// Sets up libtorch and a Python environment with the reference programs first, both in the
     /// cache folder. All failures are collected; the exit status is non-zero when there is one.
     Test(test::Arguments),
+    /// Try everything that takes bytes from outside with inputs grown by libFuzzer
+    ///
+    /// Installs cargo-fuzz in the cache folder, where new inputs are kept too. The first build
+    /// compiles the inference engine once more, which takes half an hour.
+    Fuzz(fuzz::Arguments),
     /// Compare speed, memory and size with other runtimes on this machine
     ///
     /// Every contender runs the network of a bundle on one 224x224 picture at a time, in a process
@@ -119,6 +125,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(&paths),
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
+        Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
