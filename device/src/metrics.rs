@@ -313,9 +313,17 @@ fn labelled(labels: &[(&str, &str)]) -> String {
 mod tests {
     use super::*;
     use crate::event::ScanId;
+    use models::label::Class;
 
     fn judged(verdict: Verdict, latency_ms: u32) -> Event {
-        Event::Judged { scan: ScanId::of(b"1.2.3"), verdict, bundle: "ab".into(), latency_ms }
+        Event::Judged {
+            scan: ScanId::of(b"1.2.3"),
+            verdict,
+            class: Class::Scoliosis,
+            probability: 0.9,
+            bundle: "ab".into(),
+            latency_ms,
+        }
     }
 
     fn delivered(destination: &str) -> Event {

@@ -6,6 +6,8 @@ mod fake;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use models::label::Class;
+
 use crate::event::{Event, ScanId};
 use crate::metrics::Metrics;
 use crate::record::{Record, Verdict};
@@ -220,8 +222,14 @@ fn pages_hear_of_new_scans_and_of_the_end_of_the_session() {
     let (head, mut stream) = server.get("/events").set("Cookie", &cookie).open();
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
     let scan = ScanId::of(b"1.2.3");
-    let event =
-        Event::Judged { scan, verdict: Verdict::Abnormal, bundle: "ab".into(), latency_ms: 9 };
+    let event = Event::Judged {
+        scan,
+        verdict: Verdict::Abnormal,
+        class: Class::Scoliosis,
+        probability: 0.9,
+        bundle: "ab".into(),
+        latency_ms: 9,
+    };
     server.board.events.send(event).expect("someone listens");
     let mut until = |wanted: &str| while line(&mut stream) != wanted {};
     until("event: change");
