@@ -49,16 +49,20 @@ impl Suite {
     /// The file in `tests/peers` with the Python packages it needs.
     fn python(self) -> Option<&'static str> {
         match self {
-            Suite::DicomPeers | Suite::Hostile => Some("requirements-dicom.txt"),
+            Suite::DicomPeers => Some("requirements-dicom.txt"),
             Suite::Browser => Some("requirements-browser.txt"),
-            Suite::Faults | Suite::Soak => None,
+            Suite::Faults | Suite::Hostile | Suite::Soak => None,
         }
     }
 }
 
-const DICOM_PEERS: [Program; 3] = [
+const DICOM_PEERS: [Program; 4] = [
     Program { name: "storescu", package: "dcmtk" },
     Program { name: "/usr/sbin/Orthanc", package: "orthanc" },
+    Program {
+        name: "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
+        package: "orthanc-dicomweb",
+    },
     Program { name: "dciodvfy", package: "dicom3tools" },
 ];
 const BROWSER: [Program; 2] = [
