@@ -64,6 +64,8 @@ fn viewer(view: &ScanView) -> Markup {
             div.stage { p.nothing { "The picture was removed at the end of its time." } }
         } @else if view.record.is_none() {
             div.stage { p.nothing { "The picture is shown when the model has judged it." } }
+        } @else if record.is_none() {
+            div.stage { p.nothing { "There is no picture to show: the file could not be judged." } }
         } @else if let Some(record) = heat {
             div.stage {
                 div.pictures {
