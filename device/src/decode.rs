@@ -6,10 +6,12 @@ use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder;
-use models::radiograph::{Radiograph, RadiographError, check_size};
+use models::radiograph::{MAX_PIXELS, Radiograph, RadiographError, check_size};
 
 /// A DICOM file says so behind a preamble of this many bytes.
 pub(crate) const PREAMBLE: usize = 128;
+/// Most bytes of a DICOM object's frame: the largest grey picture.
+pub(crate) const MAX_FRAME: u64 = 2 * MAX_PIXELS;
 
 /// Why bytes are not a usable scan.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,12 @@ pub enum DecodeError {
     /// Sequences inside sequences, more than any picture has.
     #[error("the DICOM object is nested too deeply")]
     Nested,
+    /// Pixels of more samples or bits than their number allows.
+    #[error("the DICOM picture is too large: {bytes} bytes, at most {MAX_FRAME}")]
+    Deep {
+        /// Bytes of a frame.
+        bytes: u64,
+    },
     /// A deflated object, larger than any picture.
     #[error("the deflated DICOM object is too large")]
     Inflated,
@@ -51,6 +59,7 @@ impl DecodeError {
         match self {
             Self::Object(_) => "not a readable DICOM object".into(),
             Self::Pixels(_) => "the DICOM pixels cannot be decoded".into(),
+            Self::Picture(RadiographError::Damaged(_)) => "the image is damaged".into(),
             other => other.to_string(),
         }
     }
@@ -65,41 +74,79 @@ impl DecodeError {
 /// # Errors
 /// A typed reason for every kind of unusable content.
 pub fn radiograph_from_bytes(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
-    if bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM") {
-        radiograph_from_dicom(bytes)
+    if is_dicom(bytes) {
+        radiograph_from_object(object_from_bytes(bytes)?)
     } else {
         Ok(Radiograph::decode(bytes)?)
     }
 }
 
-/// Decodes the first frame of a DICOM object, with its rescale, window and photometric
-/// interpretation applied.
-fn radiograph_from_dicom(bytes: &[u8]) -> Result<Radiograph, DecodeError> {
+/// As [`radiograph_from_bytes`], for bytes that nobody needs any more: their memory is free before
+/// the pixels need some.
+///
+/// # Errors
+/// As [`radiograph_from_bytes`].
+pub fn radiograph_from_vec(bytes: Vec<u8>) -> Result<Radiograph, DecodeError> {
+    if !is_dicom(&bytes) {
+        return radiograph_from_bytes(&bytes);
+    }
+    let object = object_from_bytes(&bytes)?;
+    drop(bytes);
+    radiograph_from_object(object)
+}
+
+fn is_dicom(bytes: &[u8]) -> bool {
+    bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM")
+}
+
+fn object_from_bytes(bytes: &[u8]) -> Result<DefaultDicomObject, DecodeError> {
     let file = &bytes[PREAMBLE..];
     lengths::check(file)?;
     let reading = OpenFileOptions::new().read_preamble(ReadPreamble::Never);
-    let object = reading.from_reader(file).map_err(DecodeError::object)?;
+    reading.from_reader(file).map_err(DecodeError::object)
+}
+
+/// Decodes the first frame of a DICOM object, with its rescale, window and photometric
+/// interpretation applied.
+fn radiograph_from_object(object: DefaultDicomObject) -> Result<Radiograph, DecodeError> {
     if object.element_opt(tags::PIXEL_DATA).ok().flatten().is_none() {
         return Err(DecodeError::NoPixels);
     }
     // The size is checked before the decoder allocates for it.
-    let side = |tag| -> Option<u32> { object.element_opt(tag).ok()??.to_int().ok() };
-    let (width, height) = side(tags::COLUMNS).zip(side(tags::ROWS)).ok_or(DecodeError::NoSize)?;
+    let number = |tag| -> Option<u32> { object.element_opt(tag).ok()??.to_int().ok() };
+    let (width, height) =
+        number(tags::COLUMNS).zip(number(tags::ROWS)).ok_or(DecodeError::NoSize)?;
     check_size(width, height)?;
+    let samples = number(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
+    let bits = number(tags::BITS_ALLOCATED).unwrap_or(16);
+    check_depth(width, height, samples, bits)?;
     // The decoder's tables panic or fill the memory for other depths.
-    match side(tags::BITS_STORED) {
+    match number(tags::BITS_STORED) {
         Some(1..=16) => {}
         depth => {
             return Err(DecodeError::Pixels(format!("{depth:?} bits stored, 1 to 16 needed")));
         }
     }
-    let picture = picture_from_object(&object)?;
+    let picture = picture_from_object(&object, samples)?;
+    drop(object);
     Ok(Radiograph::from_image(&picture)?)
 }
 
-fn picture_from_object(object: &DefaultDicomObject) -> Result<image::DynamicImage, DecodeError> {
+/// The decoder holds the pixels several times over, so their bytes are bounded too.
+fn check_depth(width: u32, height: u32, samples: u32, bits: u32) -> Result<(), DecodeError> {
+    let sample = u64::from(samples) * u64::from(bits.div_ceil(8));
+    let bytes = u64::from(width) * u64::from(height) * sample;
+    if bytes > MAX_FRAME { Err(DecodeError::Deep { bytes }) } else { Ok(()) }
+}
+
+fn picture_from_object(
+    object: &DefaultDicomObject,
+    samples: u32,
+) -> Result<image::DynamicImage, DecodeError> {
     let pixels = object.decode_pixel_data_frame(0).map_err(|e| DecodeError::Pixels(causes(&e)))?;
-    let options = dicom_pixeldata::ConvertOptions::new().force_16bit();
+    let options = dicom_pixeldata::ConvertOptions::new();
+    // A window makes more of 8 bits than 8 bits; colours have none.
+    let options = if samples == 1 { options.force_16bit() } else { options };
     pixels.to_dynamic_image_with_options(0, &options).map_err(|e| DecodeError::Pixels(causes(&e)))
 }
 
@@ -115,4 +162,16 @@ fn causes(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_without_content_quotes_nothing() {
+        let damaged = b"\x89PNG\r\n\x1a\n\0\0\0\x04DoeJane";
+        let error = radiograph_from_bytes(damaged).expect_err("no picture");
+        assert_eq!(error.without_content(), "the image is damaged");
+    }
 }

@@ -11,6 +11,8 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 pub const MAX_SIDE: u32 = 16_384;
 /// Most pixels accepted: bounds the memory of a decode to a few hundred MiB.
 pub const MAX_PIXELS: u64 = 48_000_000;
+/// Most bytes of a picture's samples while it is decoded: four for each of [`MAX_PIXELS`].
+pub const MAX_BYTES: u64 = 4 * MAX_PIXELS;
 /// Shortest side accepted: below it there is no spine to judge.
 pub const MIN_SIDE: u32 = 48;
 
@@ -56,6 +58,12 @@ pub enum RadiographError {
         width: u32,
         /// Pixels down.
         height: u32,
+    },
+    /// The picture has more samples or bits a pixel than its number of pixels allows.
+    #[error("the image is too large: {bytes} bytes of samples, at most {MAX_BYTES}")]
+    TooDeep {
+        /// Bytes of all samples.
+        bytes: u64,
     },
     /// Sample count and dimensions disagree.
     #[error("{samples} samples do not make {width} x {height} pixels")]
@@ -105,6 +113,10 @@ impl Radiograph {
             .map_err(error_from_decoder)?;
         let (width, height) = decoder.dimensions();
         check_size(width, height)?;
+        let bytes = decoder.total_bytes();
+        if bytes > MAX_BYTES {
+            return Err(RadiographError::TooDeep { bytes });
+        }
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(error_from_decoder)?;
         picture.apply_orientation(orientation);

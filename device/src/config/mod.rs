@@ -380,7 +380,12 @@ impl Receive {
                 as usize,
             max_pdu: keys.within("max_pdu", "Largest PDU, bytes.", 65_536, 4_096..=131_072) as u32,
             max_object: MEGABYTE
-                * keys.within("max_object_mb", "Largest object, megabytes.", 256, 1..=2_000),
+                * keys.within(
+                    "max_object_mb",
+                    "Largest object, megabytes; judging one takes three times as much memory.",
+                    100,
+                    1..=2_000,
+                ),
             silence: keys.within(
                 "silence",
                 "Longest silence inside an association.",

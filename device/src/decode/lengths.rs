@@ -15,13 +15,12 @@ use dicom_parser::dataset::{DataSetReader, DataToken};
 use dicom_parser::stateful::decode::{Error, Result as Decoded};
 use dicom_parser::{DynStatefulDecoder, StatefulDecode};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
-use models::radiograph::MAX_PIXELS;
 
-use super::DecodeError;
+use super::{DecodeError, MAX_FRAME};
 
-/// Most bytes of a deflated data set once inflated: the largest picture accepted, at two bytes a
-/// pixel, and as much again for all else.
-const MAX_INFLATED: u64 = 4 * MAX_PIXELS;
+/// Most bytes of a deflated data set once inflated: the largest frame, and a third of that for all
+/// else.
+const MAX_INFLATED: u64 = MAX_FRAME + MAX_FRAME / 3;
 /// Most sequences inside each other; the parser calls itself for each of them.
 const MAX_DEPTH: usize = 64;
 /// Length of `DICM`.

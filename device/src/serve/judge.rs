@@ -8,9 +8,10 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ImageResult};
 use models::radiograph::Radiograph;
 
+use super::memory;
 use super::model::Model;
 use super::worker::{Step, Worker};
-use crate::decode::radiograph_from_bytes;
+use crate::decode::radiograph_from_vec;
 use crate::event::Event;
 use crate::overlay::{overlay_on_picture, picture_from_scan};
 use crate::record::{FailedRecord, Record, ScanRecord};
@@ -79,9 +80,10 @@ fn failed(reason: &str) -> Judged {
 
 fn judgement(work: &Work, scanner: &Scanner) -> Result<Judged, String> {
     let start = Instant::now();
+    let turn = memory::turn();
     let bytes = std::fs::read(&work.source).map_err(|error| format!("cannot be read: {error}"))?;
-    let scan = radiograph_from_bytes(&bytes).map_err(|error| error.without_content())?;
-    drop(bytes);
+    let scan = radiograph_from_vec(bytes).map_err(|error| error.without_content())?;
+    drop(turn);
     let decode = start.elapsed().as_secs_f64() * 1e3;
     let mut judgement = scanner.scan(&scan).map_err(|error| error.to_string())?;
     judgement.latency.decode = decode;

@@ -7,6 +7,7 @@ use chrono::{DateTime, FixedOffset, Local, TimeZone};
 use models::preprocess::Letterbox;
 
 use super::judge::{HEAT, OVERLAY_PICTURE, SCAN_PICTURE};
+use super::memory;
 use super::worker::{Step, Worker};
 use crate::dicom::results::{self, Device, Heat, Kind};
 use crate::dicom::source::Source;
@@ -53,9 +54,11 @@ fn objects(
     device: &Device,
 ) -> Result<Vec<Object>, String> {
     let words = |error: &dyn std::error::Error| error.to_string();
+    let turn = memory::turn();
     let bytes = fs::read(&work.source).map_err(|error| words(&error))?;
     let source = Source::from_bytes(&bytes).map_err(|error| words(&error))?;
     drop(bytes);
+    drop(turn);
     let judged = judged(spool, work, record, &source)?;
     let made = results::make(&source, &judged, device).map_err(|error| words(&error))?;
     Ok(made
