@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use device::dicom::scp::{Inbox, Reception, Refusal, Scp, ScpOptions};
@@ -37,6 +37,7 @@ pub struct Archive {
 struct Shelf {
     objects: Arc<Mutex<Vec<Received>>>,
     refusal: Arc<Mutex<Option<Refusal>>>,
+    hangs: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Archive {
@@ -82,6 +83,13 @@ impl Archive {
         *held(&self.shelf.refusal) = refusal;
     }
 
+    /// From now on receives everything and answers nothing, or answers again.
+    pub fn hang(&self, hangs: bool) {
+        let (flag, changed) = &*self.shelf.hangs;
+        *held(flag) = hangs;
+        changed.notify_all();
+    }
+
     /// The section of a board's configuration that makes it a destination.
     pub fn section(&self, name: &str, more: &str) -> String {
         let address = self.address;
@@ -95,6 +103,7 @@ impl Archive {
 impl Drop for Archive {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.hang(false);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -128,6 +137,9 @@ impl io::Write for Arriving {
 
 impl Reception for Arriving {
     fn finish(self: Box<Self>, arrival: Arrival) -> Result<bool, Refusal> {
+        let (flag, changed) = &*self.shelf.hangs;
+        let waited = changed.wait_while(held(flag), |hangs| *hangs);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
         let Arrival { sop_class, sop_instance, .. } = arrival;
         let object = Received { sop_class, sop_instance, bytes: self.bytes };
         let mut objects = held(&self.shelf.objects);

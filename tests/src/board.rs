@@ -181,11 +181,16 @@ impl Board {
         self.wait().expect("ends in time")
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("waits")
+    }
+
     /// Waits until it ends, by itself or because it was killed.
     pub fn wait(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().expect("waits") {
+            if let Some(status) = self.ended() {
                 return Some(status);
             }
             std::thread::sleep(Duration::from_millis(20));

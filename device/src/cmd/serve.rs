@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::config::Config;
 use crate::page::STATEMENT;
 use crate::serve::{Service, Stop};
-use crate::spool::Recovery;
+use crate::spool::{Recovery, SpoolError};
 
 /// How often the parts are looked at, and the watchdog is fed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ pub struct ServeArgs {
 /// Runs `device serve`.
 ///
 /// # Errors
-/// When the configuration has mistakes, or a part cannot start.
+/// When the configuration has mistakes, a part cannot start, or the spool's database turns out to
+/// be damaged: the next start rebuilds it.
 pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (config, digest) = Config::load(&args.config)?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen to signals")?;
@@ -47,6 +48,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<()> {
     watch(&service, &stop);
     notify(&[NotifyState::Stopping]);
     service.join();
+    anyhow::ensure!(!stop.has_failed(), SpoolError::Damaged);
     Ok(())
 }
 

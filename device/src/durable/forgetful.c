@@ -7,7 +7,7 @@
  * word. Noted inodes stay open so that their numbers are not used again.
  *
  * Fails: while the file DISK_FAULT exists and holds "N ERRNO", calls that change something below
- * a folder named spool fail with ERRNO, all but the first N.
+ * a folder named spool, or another one that DISK_PART names, fail with ERRNO, all but the first N.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -42,7 +42,8 @@ static int path_of(int fd, char *path) {
 static int fails(const char *path) {
     static long calls;
     const char *fault = getenv("DISK_FAULT");
-    if (!fault || !is_below_root(path) || !strstr(path, "/spool")) return 0;
+    const char *part = getenv("DISK_PART");
+    if (!fault || !is_below_root(path) || !strstr(path, part ? part : "/spool")) return 0;
     FILE *file = fopen(fault, "r");
     if (!file) {
         calls = 0;

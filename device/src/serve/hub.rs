@@ -9,13 +9,14 @@ use models::label::Class;
 use tokio::sync::broadcast;
 
 use super::model::now;
+use super::stop::Stop;
 use crate::audit::{Audit, Entry};
 use crate::event::{Event, ScanId};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::panel::{self, Condition, PanelHandle};
 use crate::record::Verdict;
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 
 /// Events that a slow listener may lag behind.
 const BACKLOG: usize = 256;
@@ -30,6 +31,7 @@ pub(super) struct Hub {
     pub metrics: Arc<Metrics>,
     audit: Audit,
     spool: Spool,
+    stop: Stop,
     panel: PanelHandle,
     sender: broadcast::Sender<Event>,
     arrivals: Mutex<HashMap<ScanId, Instant>>,
@@ -48,11 +50,18 @@ pub(super) struct Reach {
 }
 
 impl Hub {
-    pub fn new(metrics: Arc<Metrics>, audit: Audit, spool: Spool, panel: PanelHandle) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        audit: Audit,
+        spool: Spool,
+        stop: Stop,
+        panel: PanelHandle,
+    ) -> Self {
         Self {
             metrics,
             audit,
             spool,
+            stop,
             panel,
             sender: broadcast::channel(BACKLOG).0,
             arrivals: Mutex::default(),
@@ -85,6 +94,14 @@ impl Hub {
     pub fn trouble(&self, part: &'static str, error: &dyn Display) {
         log::trouble(part, &error.to_string());
         held(&self.troubles).insert(part, Instant::now());
+    }
+
+    /// The spool failed a part. A damaged database is rebuilt by a start, so the service ends.
+    pub fn spool_failed(&self, part: &'static str, error: &SpoolError) {
+        self.trouble(part, error);
+        if matches!(error, SpoolError::Damaged) {
+            self.stop.fail();
+        }
     }
 
     /// Parts that had a problem since this moment.

@@ -95,7 +95,13 @@ fn spool_error(error: io::Error) -> SpoolError {
 
 impl Inbox for Intake {
     fn begin(&self) -> Result<Box<dyn Reception>, Refusal> {
-        let incoming = self.spool.begin().map_err(refusal)?;
+        let incoming = self.spool.begin().map_err(|error| {
+            // That the disk is full is told by whoever watches it.
+            if !matches!(error, SpoolError::DiskFull) {
+                self.hub.spool_failed("spool", &error);
+            }
+            refusal(error)
+        })?;
         Ok(Box::new(Receiving { intake: self.clone(), incoming }))
     }
 
@@ -116,7 +122,7 @@ impl Inbox for Intake {
                 Err(error) => Err(error),
             };
             if let Err(error) = noted {
-                self.hub.trouble("commitment", &error);
+                self.hub.spool_failed("commitment", &error);
             }
         }
     }
@@ -142,7 +148,7 @@ impl Reception for Receiving {
     fn finish(self: Box<Self>, arrival: Arrival) -> Result<bool, Refusal> {
         let Self { intake, incoming } = *self;
         intake.commit(incoming, arrival).map(|accepted| accepted.is_new).map_err(|error| {
-            intake.hub.trouble("spool", &error);
+            intake.hub.spool_failed("spool", &error);
             refusal(error)
         })
     }

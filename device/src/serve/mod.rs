@@ -18,6 +18,7 @@ mod hub;
 mod intake;
 mod judge;
 mod keeper;
+mod memory;
 mod model;
 mod pulse;
 mod render;
@@ -147,7 +148,7 @@ impl Service {
             let _ = press.send(());
         };
         let panel = panel::start(setup::panel(&config.panel), on_press)?;
-        let hub = Arc::new(Hub::new(metrics.clone(), audit, spool.clone(), panel));
+        let hub = Arc::new(Hub::new(metrics.clone(), audit, spool.clone(), stop.clone(), panel));
         signals::show_again(&spool, &hub)?;
         let mut parts = Parts {
             spool: spool.clone(),
@@ -304,7 +305,7 @@ impl Parts {
                 while !worker.stop.is_set() {
                     worker.pulse.beat();
                     if let Err(error) = watched.round(&intake, &worker.pulse) {
-                        worker.hub.trouble("folder", &error);
+                        worker.hub.spool_failed("folder", &error);
                     }
                     worker.stop.sleep(interval);
                 }

@@ -59,7 +59,7 @@ pub(super) fn run(worker: &Worker, presses: &Receiver<()>) {
         match presses.recv_timeout(IDLE) {
             Ok(()) => {
                 if let Err(error) = acknowledge_all(worker) {
-                    worker.hub.trouble("acknowledgement", &error);
+                    worker.hub.spool_failed("acknowledgement", &error);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}

@@ -13,6 +13,7 @@ pub struct Stop {
 #[derive(Debug, Default)]
 struct Shared {
     flag: Arc<AtomicBool>,
+    failed: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -23,6 +24,17 @@ impl Stop {
         let _held = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.flag.store(true, Ordering::SeqCst);
         self.shared.changed.notify_all();
+    }
+
+    /// Ends everything that listens because only a new start helps.
+    pub fn fail(&self) {
+        self.shared.failed.store(true, Ordering::SeqCst);
+        self.set();
+    }
+
+    /// Whether the end came by [`Stop::fail`].
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::SeqCst)
     }
 
     /// Whether the end was asked for.
@@ -52,11 +64,13 @@ mod tests {
     fn the_signal_wakes_sleepers() {
         let stop = Stop::default();
         assert!(!stop.sleep(Duration::from_millis(1)));
+        assert!(!stop.has_failed());
         let sleeper = std::thread::spawn({
             let stop = stop.clone();
             move || stop.sleep(Duration::from_secs(600))
         });
-        stop.set();
+        stop.fail();
+        assert!(stop.has_failed());
         assert!(sleeper.join().expect("ends"));
         assert!(stop.flag().load(Ordering::SeqCst));
     }

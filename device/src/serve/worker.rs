@@ -48,7 +48,7 @@ impl Worker {
                 Ok(Step::Idle) => IDLE,
                 Ok(Step::Later(time)) => time.min(IDLE),
                 Err(error) => {
-                    self.hub.trouble("spool", &error);
+                    self.hub.spool_failed("spool", &error);
                     self.stop.sleep(TROUBLED);
                     continue;
                 }
