@@ -26,9 +26,13 @@ fn entry(n: u64) -> Entry {
 
 /// A trail of this many entries in several files.
 fn trail(entries: u64) -> TempDir {
+    trail_of(0..entries)
+}
+
+fn trail_of(entries: std::ops::Range<u64>) -> TempDir {
     let dir = fast_dir();
     let audit = Audit::open_with(dir.path(), ROTATE_AT).expect("opens");
-    (0..entries).for_each(|n| audit.record(&entry(n)).expect("records"));
+    entries.for_each(|n| audit.record(&entry(n)).expect("records"));
     dir
 }
 
@@ -46,6 +50,18 @@ fn fault(dir: &Path) -> (String, u64, Fault) {
         Err(AuditError::Broken { file, line, reason }) => (file, line, reason),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_last_run_begins_where_the_service_started_last() {
+    let dir = fast_dir();
+    let audit = Audit::open(dir.path()).expect("opens");
+    let started =
+        Entry::Started { version: "1".into(), configuration: "c".into(), bundle: "b".into() };
+    for entry in [&entry(1), &started, &entry(2), &started, &entry(3), &entry(4)] {
+        audit.record(entry).expect("records");
+    }
+    assert_eq!(audit.of_last_run().expect("reads"), [started, entry(3), entry(4)]);
 }
 
 #[test]
@@ -147,7 +163,8 @@ fn a_rewritten_trail_shows_by_a_copy_of_its_head() {
     let longer = Audit::open_with(dir.path(), ROTATE_AT).expect("opens");
     longer.record(&Entry::Stopped).expect("records");
     verify(dir.path(), std::slice::from_ref(&copy)).expect("contains the copy");
-    let other = trail(6);
+    // Other entries: the same ones within a millisecond would be the same trail.
+    let other = trail_of(100..106);
     verify(other.path(), &[]).expect("is intact by itself");
     let error = verify(other.path(), std::slice::from_ref(&copy)).expect_err("another trail");
     assert!(matches!(error, AuditError::Rewritten(5)), "{error}");

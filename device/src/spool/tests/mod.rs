@@ -4,4 +4,5 @@ mod behaviour;
 mod kill;
 mod power;
 mod recovery;
+mod untold;
 mod world;
