@@ -30,6 +30,13 @@ pub enum DecodeError {
         /// Bytes behind the header.
         left: u64,
     },
+    /// A value that is no whole number of what its kind is made of. The parser would take what is
+    /// left of it for the next element.
+    #[error("the DICOM object is damaged: a value of {declared} bytes does not fit its kind")]
+    Uneven {
+        /// Bytes that the element's header declares.
+        declared: u32,
+    },
     /// Sequences inside sequences, more than any picture has.
     #[error("the DICOM object is nested too deeply")]
     Nested,

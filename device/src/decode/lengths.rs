@@ -5,8 +5,10 @@
 
 use std::io::{self, Read, Seek, Write};
 
-use dicom_core::PrimitiveValue;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::header::{DataElementHeader, Length, SequenceItemHeader};
+use dicom_core::{PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::StandardDataDictionary;
 use dicom_encoding::decode::Decode;
 use dicom_encoding::decode::explicit_le::ExplicitVRLittleEndianDecoder;
 use dicom_encoding::{Codec, TransferSyntax, TransferSyntaxIndex};
@@ -113,6 +115,23 @@ struct Headers<D> {
     overrun: Option<DecodeError>,
 }
 
+/// Bytes that a value of this kind is made of (PS3.5 section 6.2). The parser reads whole ones
+/// alone, but counts the rest as read too.
+fn unit(vr: VR) -> u32 {
+    match vr {
+        VR::US | VR::SS | VR::OW => 2,
+        VR::AT | VR::FL | VR::OF | VR::SL | VR::UL | VR::OL => 4,
+        VR::FD | VR::OD | VR::SV | VR::UV | VR::OV => 8,
+        _ => 1,
+    }
+}
+
+/// Whether the parser may take the element for numbers of two bytes, whatever it says that it is:
+/// it does with those that follow the pixels' representation.
+fn may_become_short(tag: Tag) -> bool {
+    StandardDataDictionary.by_tag(tag).is_some_and(|entry| entry.vr == VirtualVr::Xs)
+}
+
 impl<D: StatefulDecode> Headers<D> {
     fn bound(&mut self, declared: Length) -> Decoded<()> {
         let left = self.length.saturating_sub(self.decoder.position());
@@ -123,6 +142,25 @@ impl<D: StatefulDecode> Headers<D> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Stops at a value that the parser would not read to its end.
+    fn whole(&mut self, header: &DataElementHeader) -> Decoded<()> {
+        let declared = header.len.get().unwrap_or(0);
+        match (may_become_short(header.tag), header.vr) {
+            (true, VR::SQ) => self.uneven(declared),
+            (true, vr) => self.multiple(declared, unit(vr).max(2)),
+            (false, vr) => self.multiple(declared, unit(vr)),
+        }
+    }
+
+    fn multiple(&mut self, declared: u32, unit: u32) -> Decoded<()> {
+        if declared.is_multiple_of(unit) { Ok(()) } else { self.uneven(declared) }
+    }
+
+    fn uneven(&mut self, declared: u32) -> Decoded<()> {
+        self.overrun = Some(DecodeError::Uneven { declared });
+        Err(Error::AllocateValueData { len: declared })
     }
 
     fn step_over(&mut self, header: &DataElementHeader) -> Decoded<PrimitiveValue> {
@@ -137,6 +175,7 @@ impl<D: StatefulDecode> StatefulDecode for Headers<D> {
     fn decode_header(&mut self) -> Decoded<DataElementHeader> {
         let header = self.decoder.decode_header()?;
         self.bound(header.len)?;
+        self.whole(&header)?;
         Ok(header)
     }
 
@@ -165,6 +204,7 @@ impl<D: StatefulDecode> StatefulDecode for Headers<D> {
     }
 
     fn read_u32_to_vec(&mut self, length: u32, _: &mut Vec<u32>) -> Decoded<()> {
+        self.multiple(length, 4)?;
         self.decoder.skip_bytes(length)
     }
 
@@ -185,5 +225,36 @@ impl<D: StatefulDecode> StatefulDecode for Headers<D> {
 
     fn position(&self) -> u64 {
         self.decoder.position()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dicom_dictionary_std::uids;
+
+    #[track_caller]
+    fn refused(vr: &[u8; 2], tag: [u16; 2], length: u16) {
+        let mut bytes = tag.map(u16::to_le_bytes).concat();
+        bytes.extend(vr);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(vec![0; usize::from(length)]);
+        let syntax = TransferSyntaxRegistry.get(uids::EXPLICIT_VR_LITTLE_ENDIAN).expect("known");
+        let checked = check_data_set(&bytes[..], bytes.len() as u64, syntax);
+        assert!(matches!(checked, Err(DecodeError::Uneven { .. })), "{checked:?}");
+    }
+
+    #[test]
+    fn values_that_the_parser_would_not_read_to_their_end_are_refused() {
+        let private = [0x0009, 0x1001];
+        for (vr, length) in [(b"FD", 6), (b"AT", 2), (b"US", 3), (b"SL", 7)] {
+            refused(vr, private, length);
+        }
+    }
+
+    #[test]
+    fn what_the_parser_may_take_for_short_numbers_is_measured_in_them() {
+        let padding = [0x0028, 0x0120];
+        refused(b"SH", padding, 3);
     }
 }
