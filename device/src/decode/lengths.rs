@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Seek, Write};
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
+use dicom_core::dictionary::{DataDictionary, VirtualVr};
 use dicom_core::header::{DataElementHeader, Length, SequenceItemHeader};
 use dicom_core::{PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::StandardDataDictionary;
