@@ -20,9 +20,14 @@ use crate::process;
 const VERSION: &str = "0.13.2";
 const COMPILER: [Program; 1] = [Program { name: "c++", package: "g++" }];
 /// Ends a target that takes more memory, asks for too much at once, or thinks for too long over
-/// one input.
-const LIMITS: [&str; 4] =
-    ["-rss_limit_mb=2048", "-malloc_limit_mb=512", "-timeout=60", "-print_final_stats=1"];
+/// one input. Leaks are not looked for: a thread that is about to end looks like one.
+const LIMITS: [&str; 5] = [
+    "-rss_limit_mb=2048",
+    "-malloc_limit_mb=512",
+    "-timeout=60",
+    "-print_final_stats=1",
+    "-detect_leaks=0",
+];
 /// How libFuzzer tells at the end how many inputs it tried.
 const EXECUTED: &str = "stat::number_of_executed_units:";
 
