@@ -13,30 +13,34 @@ use crate::{IMPATIENT, OK, all_delivered, health, library, trail_counts};
 
 /// Covers: SPL-3
 ///
-/// Database and journal are overwritten while the service runs. It may find out at once, and then
+/// Database, journal or all of it is overwritten while the service runs. It may find out at once, and then
 /// ends so that its supervisor starts it anew, or at its next start.
 #[test]
 #[ignore = "cargo xtask test --with faults"]
 fn a_database_damaged_under_way_is_rebuilt_without_loss() {
-    for file in ["spool.sqlite", "spool.sqlite-wal"] {
+    let [database, journal, index] = ["", "-wal", "-shm"].map(|end| format!("spool.sqlite{end}"));
+    for files in [vec![&database], vec![&journal], vec![&database, &journal, &index]] {
         let (archive, folder) = (Archive::start(), tempfile::tempdir().expect("a folder"));
         let plan = Plan::with(format!("{IMPATIENT}{}", archive.section("pacs", "")));
         let mut board = plan.start(folder.path());
         board.send(&scans(5)).expect("takes scans");
         let before = names(&archive, 5);
-        overwrite(&folder.path().join("data/spool").join(file));
+        for file in &files {
+            overwrite(&folder.path().join("data/spool").join(file));
+        }
         let mut ended = false;
         let all = scans(10);
         let mut waiting: Vec<_> = all[5..].to_vec();
         eventually("everything is taken", || {
-            if board.ended().is_some() {
+            if let Some(status) = board.ended() {
+                assert_eq!(status.code(), Some(1), "ends in order");
                 ended = true;
                 board = plan.start(folder.path());
             }
             waiting.retain(|scan| board.send(&[scan.clone()]).is_err());
             waiting.is_empty().then_some(())
         });
-        println!("{file}: {}", if ended { "found under way" } else { "not found under way" });
+        println!("{files:?}: {}", if ended { "found under way" } else { "not found under way" });
         eventually("everything taken is judged", || {
             if board.ended().is_some() {
                 board = plan.start(folder.path());
