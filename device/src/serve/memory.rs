@@ -1,11 +1,11 @@
-//! One whole scan in memory at a time.
+//! One scan at full size in memory at a time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static WHOLE_SCAN: Mutex<()> = Mutex::new(());
+static FULL_SIZE: Mutex<()> = Mutex::new(());
 
-/// Waits until no other part of the service holds the bytes of a whole scan; none does until the
-/// turn is dropped. What is judged and what is reported together would exceed the bound on memory.
+/// Waits until no other part of the service decodes a scan or makes results of one; none does until
+/// the turn is dropped. The largest ones together would exceed the bound on memory.
 pub(super) fn turn() -> MutexGuard<'static, ()> {
-    WHOLE_SCAN.lock().unwrap_or_else(PoisonError::into_inner)
+    FULL_SIZE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -54,11 +54,10 @@ fn objects(
     device: &Device,
 ) -> Result<Vec<Object>, String> {
     let words = |error: &dyn std::error::Error| error.to_string();
-    let turn = memory::turn();
+    let _turn = memory::turn();
     let bytes = fs::read(&work.source).map_err(|error| words(&error))?;
     let source = Source::from_bytes(&bytes).map_err(|error| words(&error))?;
     drop(bytes);
-    drop(turn);
     let judged = judged(spool, work, record, &source)?;
     let made = results::make(&source, &judged, device).map_err(|error| words(&error))?;
     Ok(made
