@@ -60,7 +60,7 @@ fn a_disk_that_fails_in_the_middle_costs_no_scan() {
             eventually("the trouble is told", || (health(&board) == DEGRADED).then_some(()));
             mend(folder.path());
             for scan in refused {
-                board.send(&[scan.clone()]).expect("takes it on the second try");
+                board.send(std::slice::from_ref(scan)).expect("takes it on the second try");
             }
             sent += 3;
         }

@@ -37,7 +37,7 @@ fn a_database_damaged_under_way_is_rebuilt_without_loss() {
                 ended = true;
                 board = plan.start(folder.path());
             }
-            waiting.retain(|scan| board.send(&[scan.clone()]).is_err());
+            waiting.retain(|scan| board.send(std::slice::from_ref(scan)).is_err());
             waiting.is_empty().then_some(())
         });
         println!("{files:?}: {}", if ended { "found under way" } else { "not found under way" });
