@@ -8,6 +8,7 @@ use std::thread;
 use device::event::{Event, ScanId};
 use device::log::{self, LogOptions};
 use device::record::Verdict;
+use models::label::Class;
 
 fn main() -> anyhow::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
@@ -42,10 +43,18 @@ fn samples() -> Vec<(Event, String)> {
             "refused from STRANGER: not on the list".into(),
         ),
         (
-            Event::Judged { scan, verdict: Verdict::Refer, bundle: digest(), latency_ms: 321 },
+            Event::Judged {
+                scan,
+                verdict: Verdict::Refer,
+                class: Class::Normal,
+                probability: 0.5,
+                bundle: digest(),
+                latency_ms: 321,
+            },
             about("judged refer in 321 ms by bundle 0123456789abcdef"),
         ),
         (Event::Unjudged { scan }, about("cannot be judged")),
+        (Event::Unreported { scan }, about("no result objects can be made")),
         (Event::Delivered { scan, destination: destination() }, about("delivered to archive")),
         (
             Event::Retried { scan, destination: destination(), attempts: 7 },
