@@ -1,5 +1,6 @@
 //! From a file's bytes to a radiograph, whatever the format; the content decides, not the name.
 
+mod jpeg;
 pub(crate) mod lengths;
 
 use dicom_dictionary_std::tags;
@@ -134,6 +135,7 @@ fn radiograph_from_object(object: DefaultDicomObject) -> Result<Radiograph, Deco
             return Err(DecodeError::Pixels(format!("{depth:?} bits stored, 1 to 16 needed")));
         }
     }
+    jpeg::check(&object, width, height)?;
     let picture = picture_from_object(&object, samples)?;
     drop(object);
     Ok(Radiograph::from_image(&picture)?)
