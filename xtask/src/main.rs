@@ -8,6 +8,7 @@
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
 
 mod bench;
+mod board;
 mod cached;
 mod cross;
 mod debian;
