@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`logs`], [`lint`],
-//! [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`logs`],
+//! [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -13,6 +13,7 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod kernels;
 mod launch;
@@ -21,6 +22,7 @@ mod logs;
 mod paths;
 mod peers;
 mod process;
+mod scratch;
 mod setup;
 mod suites;
 mod target;
@@ -78,6 +80,13 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Build the program for a board and pack it with its models, services and papers
+    ///
+    /// Cross-builds the tracked files (half an hour of processor time at first), checks size and
+    /// memory against the board's budget, and makes an archive that is the same for the same
+    /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
+    /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
+    Dist(dist::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -128,6 +137,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Dist(arguments) => dist::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
