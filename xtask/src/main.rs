@@ -13,6 +13,7 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod deploy;
 mod fuzz;
 mod kernels;
 mod keys;
@@ -93,6 +94,13 @@ enum Task {
     /// here as the board checks it. Its name says what it is for, which version, and whether it is
     /// signed for boards in development only, or not at all.
     Bundle(update::Arguments),
+    /// Bring a release, or a model alone, onto a running board
+    ///
+    /// Over SSH. A board with an image of ours gets an update into its idle slot, restarts into
+    /// it, and keeps it when it is well; else it goes back by itself. A board with its vendor's
+    /// system gets an archive into a folder of its own beside the running one. The exit status is
+    /// 0 only when the new one runs and has proven itself.
+    Deploy(deploy::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -145,6 +153,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Keys(arguments) => keys::run(&paths, &arguments),
         Task::Bundle(arguments) => update::run(&paths, &arguments),
+        Task::Deploy(arguments) => deploy::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
