@@ -14,8 +14,10 @@ mod cross;
 mod debian;
 mod demo;
 mod dist;
+mod deploy;
 mod fuzz;
 mod kernels;
+mod keys;
 mod launch;
 mod lint;
 mod logs;
@@ -24,10 +26,12 @@ mod peers;
 mod process;
 mod scratch;
 mod setup;
+mod ssh;
 mod suites;
 mod target;
 mod test;
 mod tidy;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -87,6 +91,24 @@ enum Task {
     /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
     /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
     Dist(dist::Arguments),
+    /// Make the keys that updates are signed with
+    ///
+    /// Development keys are made by themselves when they are first needed, and kept in the cache
+    /// folder. Release keys are made only with --out, or elsewhere, and named with --key.
+    Keys(keys::Arguments),
+    /// Make a signed update of a board, or of its model alone
+    ///
+    /// A board's update holds a slot's two partitions, from `cargo xtask image`, and is checked
+    /// here as the board checks it. Its name says what it is for, which version, and whether it is
+    /// signed for boards in development only, or not at all.
+    Bundle(update::Arguments),
+    /// Bring a release, or a model alone, onto a running board
+    ///
+    /// Over SSH. A board with an image of ours gets an update into its idle slot, restarts into
+    /// it, and keeps it when it is well; else it goes back by itself. A board with its vendor's
+    /// system gets an archive into a folder of its own beside the running one. The exit status is
+    /// 0 only when the new one runs and has proven itself.
+    Deploy(deploy::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -138,6 +160,9 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Dist(arguments) => dist::run(&paths, &arguments),
+        Task::Keys(arguments) => keys::run(&paths, &arguments),
+        Task::Bundle(arguments) => update::run(&paths, &arguments),
+        Task::Deploy(arguments) => deploy::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
