@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`logs`], [`lint`],
-//! [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`flash`], [`logs`],
+//! [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -13,6 +13,7 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod flash;
 mod fuzz;
 mod kernels;
 mod launch;
@@ -78,6 +79,12 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Write an image to a card or a file, and read it back
+    ///
+    /// Refuses disks that are mounted, in use, the system's, not removable or too large, and asks
+    /// for the disk's name. Until all of it is verified, the card does not boot: an interrupted or
+    /// failed card is never half-good. The receipt is saved beside the image.
+    Flash(flash::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -128,6 +135,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Flash(arguments) => flash::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
