@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`flash`], [`logs`],
-//! [`lint`], [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`flash`], [`fleet`],
+//! [`logs`], [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -14,6 +14,7 @@ mod cross;
 mod debian;
 mod demo;
 mod flash;
+mod fleet;
 mod fuzz;
 mod kernels;
 mod launch;
@@ -85,6 +86,11 @@ enum Task {
     /// for the disk's name. Until all of it is verified, the card does not boot: an interrupted or
     /// failed card is never half-good. The receipt is saved beside the image.
     Flash(flash::Arguments),
+    /// Simulate staged updates of thousands of boards, and the rule that stops bad ones
+    ///
+    /// Good and bad updates go out in waves; the rule of xtask/fleet.md and two naive ones watch.
+    /// Fails when the rule does not keep its promises. No board is touched.
+    Fleet(fleet::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -136,6 +142,7 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Flash(arguments) => flash::run(&paths, &arguments),
+        Task::Fleet(arguments) => fleet::run(&arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
