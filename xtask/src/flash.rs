@@ -39,9 +39,12 @@ pub struct Arguments {
     /// The board that the card is for, by its file in xtask/boards
     #[arg(long, value_name = "BOARD", required_unless_present = "list")]
     board: Option<String>,
-    /// The image
-    #[arg(long, value_name = "FILE", required_unless_present = "list")]
+    /// The image [default: what `cargo xtask image` made, dist/BOARD/card.img]
+    #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
+    /// The image's SHA-256, hexadecimal, where its maker published it; another one is refused
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
     /// The card's disk, as /dev/sdb, or a file
     #[arg(long, value_name = "DEVICE|FILE", required_unless_present = "list")]
     to: Option<PathBuf>,
@@ -67,11 +70,11 @@ pub struct Arguments {
 /// while writing or reading back.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let most = arguments.max_gib << 30;
-    let (Some(board), Some(image), Some(to)) = (&arguments.board, &arguments.image, &arguments.to)
-    else {
+    let (Some(board), Some(to)) = (&arguments.board, &arguments.to) else {
         return list(most, arguments.json);
     };
     let board = Board::find(paths, board)?;
+    let image = Image::find(arguments.image.as_deref(), &board)?;
     let plan = Plan::new(&board, image, to, most)?;
     plan.show(arguments.dry_run, arguments.json)?;
     if !plan.objections.is_empty() {
@@ -84,8 +87,8 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
         let consent = arguments.yes_erase_everything_on.as_deref();
         confirm(&plan.name(), consent, &mut io::stdin().lock(), io::stdin().is_terminal())?;
     }
-    let receipt = plan.execute()?;
-    let saved = receipt.save(image);
+    let receipt = plan.execute(arguments.sha256.as_deref())?;
+    let saved = receipt.save(&plan.image.path);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&receipt)?);
     } else {
@@ -140,8 +143,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(board: &Board, image: &Path, to: &Path, most: u64) -> Result<Plan> {
-        let image = Image::find(image, &board.name)?;
+    fn new(board: &Board, image: Image, to: &Path, most: u64) -> Result<Plan> {
         let place = place(&resolved(to), disk::all)?;
         let mut objections = Vec::new();
         match &place {
@@ -204,9 +206,10 @@ impl Plan {
         text
     }
 
-    fn execute(&self) -> Result<Receipt> {
+    /// `expected` is the SHA-256 that the image must have, where one was named.
+    fn execute(&self, expected: Option<&str>) -> Result<Receipt> {
         let start = Instant::now();
-        let Image { path, length, origin } = &self.image;
+        let Image { path, length, revision } = &self.image;
         let image = File::open(path);
         let mut image = image.with_context(|| format!("cannot read {}", path.display()))?;
         let mut target = self.open()?;
@@ -222,7 +225,6 @@ impl Plan {
             }
             bar.set_position(done);
         };
-        let expected = origin.sha256.as_deref();
         let written = write::write(&mut image, *length, expected, &mut target, &mut watch);
         bar.finish_and_clear();
         let disk = match &self.place {
@@ -234,7 +236,7 @@ impl Plan {
             image: file_name(path),
             sha256: written?,
             bytes: *length,
-            revision: origin.revision.clone(),
+            revision: revision.clone(),
             target: disk.map_or_else(|| self.name(), |disk| disk.path.display().to_string()),
             model: disk.and_then(|disk| disk.model.clone()),
             serial: disk.and_then(|disk| disk.serial.clone()),
@@ -345,7 +347,8 @@ mod tests {
         let image = folder.join("card.img");
         fs::write(&image, &bytes).unwrap();
         let board = Board::find(&Paths::from_env().unwrap(), "qemu-virt").unwrap();
-        Plan::new(&board, &image, &folder.join(to), 1 << 37).unwrap()
+        let image = Image::find(Some(&image), &board).unwrap();
+        Plan::new(&board, image, &folder.join(to), 1 << 37).unwrap()
     }
 
     #[test]
@@ -403,7 +406,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path(), "copy.img");
         assert!(matches!(plan.place, Place::NewFile(_)) && plan.objections.is_empty());
-        let receipt = plan.execute().unwrap();
+        let receipt = plan.execute(None).unwrap();
         let copy = fs::read(folder.path().join("copy.img")).unwrap();
         assert!(copy == fs::read(&plan.image.path).unwrap());
         assert_eq!(receipt.sha256, hex::encode(Sha256::digest(&copy)));
@@ -416,7 +419,7 @@ mod tests {
         fs::write(folder.path().join("copy.img"), "old").unwrap();
         let over = plan(folder.path(), "copy.img");
         assert!(over.text().contains("ITS CONTENT WILL BE LOST"), "{}", over.text());
-        over.execute().unwrap();
+        over.execute(None).unwrap();
         assert_eq!(fs::metadata(folder.path().join("copy.img")).unwrap().len(), 9 << 20);
         let itself = plan(folder.path(), "card.img");
         assert_eq!(itself.objections, ["is the image itself"]);

@@ -105,6 +105,9 @@ fn refusals(node: &Node, sys: &Path) -> Vec<String> {
     if node.read_only {
         found.push("is write-protected: some cards have a slide for that".to_owned());
     }
+    if node.size == 0 {
+        found.push("is empty: there is no card in it".to_owned());
+    }
     if node.sector != SECTOR {
         found.push(format!("has sectors of {} bytes, images have {SECTOR}", node.sector));
     }
@@ -317,6 +320,13 @@ mod tests {
     #[test]
     fn a_write_protected_disk_is_refused() {
         check("ro", json!(true), "write-protected");
+    }
+
+    #[test]
+    fn a_reader_without_a_card_is_refused() {
+        let mut node = card();
+        node["size"] = json!(0);
+        assert_eq!(read(&node).refusals, ["is empty: there is no card in it"]);
     }
 
     #[test]

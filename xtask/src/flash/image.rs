@@ -1,19 +1,23 @@
-//! An image file, and what its maker wrote beside it.
+//! An image file, and what is known of it.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::disk::SECTOR;
+use crate::board::Board;
 
 /// What ends the first sector of every disk with a partition table.
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 /// How compressed files start, and what unpacks them.
 const COMPRESSED: [(&[u8], &str); 3] =
     [(b"\x1f\x8b", "gzip -d"), (b"\x28\xb5\x2f\xfd", "zstd -d"), (b"\xfd7zXZ\0", "xz -d")];
+
+/// Beside the card's image, `cargo xtask image` says in this file what is in it.
+const RELEASE: &str = "release";
 
 /// A file with the content of a whole card.
 #[derive(Debug, Serialize)]
@@ -22,49 +26,43 @@ pub struct Image {
     pub path: PathBuf,
     /// In bytes.
     pub length: u64,
-    /// What is known of it.
-    pub origin: Origin,
-}
-
-/// What `IMAGE.json` beside an image says of it; everything else in there is passed over.
-#[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Origin {
-    /// The board it is for.
-    pub board: Option<String>,
-    /// The program's revision.
+    /// The program's revision, where the image is ours.
     pub revision: Option<String>,
-    /// SHA-256 of the image, hexadecimal.
-    pub sha256: Option<String>,
 }
 
 impl Image {
-    /// Looks at an image for a board.
+    /// The image of a board: the one named, else where `cargo xtask image` puts it.
     ///
     /// # Errors
-    /// When it cannot be read, is no image of a card, or was made for another board.
-    pub fn find(path: &Path, board: &str) -> Result<Image> {
+    /// When there is none, it is no image of a card, or it was made for another board.
+    pub fn find(named: Option<&Path>, board: &Board) -> Result<Image> {
+        let path = named.map_or_else(|| made(board), |path| Ok(path.to_owned()))?;
         let name = path.display();
-        let length = checked_length(path).with_context(|| format!("{name} cannot be flashed"))?;
-        let origin = origin(path)?;
-        if let Some(other) = origin.board.as_deref().filter(|other| *other != board) {
-            bail!("{name} was made for the board {other}, not for {board}");
+        let length = checked_length(&path).with_context(|| format!("{name} cannot be flashed"))?;
+        let release = fs::read_to_string(path.with_file_name(RELEASE)).unwrap_or_default();
+        let value = |key| release.lines().find_map(|line| line.strip_prefix(key));
+        if let Some(other) = value("BOARD=").filter(|other| *other != board.name) {
+            bail!("{name} was made for the board {other}, not for {}", board.name);
         }
-        Ok(Image { path: path.to_owned(), length, origin })
+        let revision = value("REVISION=").map(str::to_owned);
+        Ok(Image { path, length, revision })
     }
 }
 
-fn origin(image: &Path) -> Result<Origin> {
-    let mut name = image.as_os_str().to_owned();
-    name.push(".json");
-    let beside = PathBuf::from(name);
-    match fs::read_to_string(&beside) {
-        Ok(text) => {
-            let wrong = || format!("{} does not describe an image", beside.display());
-            serde_json::from_str(&text).with_context(wrong)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Origin::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", beside.display())),
+fn made(board: &Board) -> Result<PathBuf> {
+    let path = Path::new("dist").join(&board.name).join("card.img");
+    if let Some(vendor) = &board.vendor {
+        let (title, system, source) = (&board.title, &vendor.system, &vendor.source);
+        bail!("{title} runs {system}: get its image from {source}, and name it with `--image`");
     }
+    let hint = format!(
+        "there is no {}: `cargo xtask image --board {}` makes it, or name another \
+         with `--image`",
+        path.display(),
+        board.name
+    );
+    ensure!(path.exists(), hint);
+    Ok(path)
 }
 
 fn checked_length(image: &Path) -> Result<u64> {
@@ -84,16 +82,19 @@ fn checked_length(image: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths::Paths;
 
-    /// An image with this content, and what is beside it.
-    fn find(content: &[u8], beside: Option<&str>) -> Result<Image> {
+    fn board(name: &str) -> Board {
+        Board::find(&Paths::from_env().unwrap(), name).unwrap()
+    }
+
+    /// An image for the Raspberry Pi 4 with this content, and what is said of it.
+    fn find(content: &[u8], release: &str) -> Result<Image> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.img");
         fs::write(&path, content).unwrap();
-        if let Some(beside) = beside {
-            fs::write(folder.path().join("a.img.json"), beside).unwrap();
-        }
-        Image::find(&path, "rpi4")
+        fs::write(folder.path().join(RELEASE), release).unwrap();
+        Image::find(Some(&path), &board("rpi4"))
     }
 
     fn sectors(count: usize) -> Vec<u8> {
@@ -110,29 +111,31 @@ mod tests {
 
     #[test]
     fn an_image_starts_with_a_partition_table_and_ends_with_a_whole_sector() {
-        assert_eq!(find(&sectors(3), None).unwrap().length, 3 * 512);
-        check_refused(find(b"", None), "no partition table");
-        check_refused(find(&[0; 1024], None), "no partition table");
-        check_refused(find(&[sectors(1), vec![0]].concat(), None), "no partition table");
-        assert!(Image::find(Path::new("/"), "rpi4").is_err());
+        assert_eq!(find(&sectors(3), "").unwrap().length, 3 * 512);
+        check_refused(find(b"", ""), "no partition table");
+        check_refused(find(&[0; 1024], ""), "no partition table");
+        check_refused(find(&[sectors(1), vec![0]].concat(), ""), "no partition table");
+        assert!(Image::find(Some(Path::new("/")), &board("rpi4")).is_err());
     }
 
     #[test]
     fn a_compressed_image_says_what_unpacks_it() {
         for (magic, unpack) in COMPRESSED {
-            check_refused(find(&[magic, &sectors(1)].concat(), None), unpack);
+            check_refused(find(&[magic, &sectors(1)].concat(), ""), unpack);
         }
     }
 
     #[test]
-    fn what_the_maker_wrote_is_used() {
-        let beside = r#"{"board":"rpi4","revision":"abc","sha256":"00","partitions":[]}"#;
-        let origin = find(&sectors(1), Some(beside)).unwrap().origin;
-        assert_eq!(
-            (origin.revision.as_deref(), origin.sha256.as_deref()),
-            (Some("abc"), Some("00"))
-        );
-        check_refused(find(&sectors(1), Some(r#"{"board":"rpi5"}"#)), "made for the board rpi5");
-        check_refused(find(&sectors(1), Some("no JSON")), "does not describe an image");
+    fn an_image_of_another_board_is_refused() {
+        let ours = find(&sectors(1), "VERSION=7\nREVISION=abc\nBOARD=rpi4\n").unwrap();
+        assert_eq!(ours.revision.as_deref(), Some("abc"));
+        check_refused(find(&sectors(1), "BOARD=rpi5\n"), "made for the board rpi5, not for rpi4");
+        assert_eq!(find(&sectors(1), "something else").unwrap().revision, None);
+    }
+
+    #[test]
+    fn without_an_image_one_is_told_where_it_comes_from() {
+        check_refused(Image::find(None, &board("rpi4")), "`cargo xtask image --board rpi4`");
+        check_refused(Image::find(None, &board("rpi5")), "https://www.raspberrypi.com");
     }
 }

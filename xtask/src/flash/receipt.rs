@@ -20,7 +20,7 @@ pub struct Receipt {
     pub sha256: String,
     /// Length of the image, in bytes.
     pub bytes: u64,
-    /// The program's revision, where the image's maker wrote it down.
+    /// The program's revision, where the image is ours.
     pub revision: Option<String>,
     /// The disk's file in `/dev`, or the name of the file it was written to.
     pub target: String,

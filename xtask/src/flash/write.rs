@@ -31,8 +31,8 @@ pub enum Step {
 
 /// Writes `length` bytes of an image and verifies them; returns their SHA-256.
 ///
-/// `watch` hears how many bytes of a step are done. `expected` is the digest that the image was
-/// made with, where it is known.
+/// `watch` hears how many bytes of a step are done. `expected` is the digest that the image must
+/// have, where one is known.
 ///
 /// # Errors
 /// When anything fails or any byte read back differs. The message says whether the target is
@@ -90,8 +90,8 @@ fn write_and_verify(
     let mut head = Buffer::new(EDGE.min(length) as usize);
     image.read_exact(&mut head).context("cannot read the image")?;
     let written = write_body(image, &head, length, target, watch)?;
-    if expected.is_some_and(|expected| expected != written.whole) {
-        bail!("the image has SHA-256 {}, not the one it was made with", written.whole);
+    if expected.is_some_and(|expected| !expected.eq_ignore_ascii_case(&written.whole)) {
+        bail!("the image has SHA-256 {}, not the one expected", written.whole);
     }
     target.sync()?;
     verify_body(&head, length, &written, target, watch)?;
@@ -351,7 +351,7 @@ pub mod tests {
         let other = Some("00");
         let length = LENGTH as u64;
         let error = write(&mut image.as_slice(), length, other, &mut card, &mut watch);
-        assert!(format!("{:#}", error.unwrap_err()).contains("not the one it was made with"));
+        assert!(format!("{:#}", error.unwrap_err()).contains("not the one expected"));
         assert!(card.is_marked());
         let error = write(&mut &image[..LENGTH / 2], length, None, &mut card, &mut watch);
         assert!(format!("{:#}", error.unwrap_err()).contains("cannot read the image"));

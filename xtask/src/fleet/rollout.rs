@@ -52,6 +52,7 @@ pub fn roll_out(units: &[Unit], waves: &[usize], types: usize, rule: Rule) -> Ou
         is_settled: vec![false; units.len()],
         tallies: Vec::new(),
         streams: vec![Tally::default(); types + 1],
+        doomed: 0,
         released: 0,
         released_at: 0,
     };
@@ -89,6 +90,8 @@ struct Rollout<'a> {
     tallies: Vec<Tally>,
     /// The whole fleet, then each type.
     streams: Vec<Tally>,
+    /// Units that began and will not end well.
+    doomed: u32,
     /// Units of the waves that began.
     released: usize,
     released_at: u32,
@@ -111,21 +114,10 @@ impl Rollout<'_> {
                 Event::Judging => self.judge(now),
             }
         }
-        let touched = self.streams[0].began;
-        // Who has not begun has no fate yet.
-        let pending = self.events.iter().filter_map(|Reverse((_, event))| match event {
-            Event::Begins(unit) => Some(*unit),
-            _ => None,
-        });
-        let mut has_begun = vec![false; self.units.len()];
-        has_begun[..self.released].fill(true);
-        pending.for_each(|unit| has_begun[unit] = false);
-        let failed = self.units.iter().zip(has_begun);
-        let failed = failed.filter(|(unit, begun)| *begun && unit.fate != Fate::Good).count();
         Outcome {
             is_stopped: stopped_at.is_some(),
-            touched,
-            failed: failed as u32,
+            touched: self.streams[0].began,
+            failed: self.doomed,
             minutes: stopped_at.unwrap_or(self.released_at),
         }
     }
@@ -166,6 +158,7 @@ impl Rollout<'_> {
     fn begin(&mut self, now: u32, unit: usize) {
         self.tally(unit, |tally| tally.began += 1);
         let Unit { answers, breaks, fate, .. } = self.units[unit];
+        self.doomed += u32::from(fate != Fate::Good);
         let is_watched = matches!(self.rule, Rule::Sequential(_));
         let settles = if is_watched { answers.max(SOAK) } else { answers };
         match fate {
