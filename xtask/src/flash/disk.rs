@@ -96,7 +96,7 @@ fn refusals(node: &Node, sys: &Path) -> Vec<String> {
     if let Some(user) = parts.iter().find(|part| part.is_assembled()) {
         found.push(format!("is part of {} ({})", user.name, user.kind));
     }
-    if !node.is_virtual() && !(node.removable || node.hotplug) {
+    if !(node.is_virtual() || node.removable || node.hotplug) {
         found.push("is not removable".to_owned());
     }
     if is_soldered(&node.name, sys) {
