@@ -11,7 +11,7 @@ mod child;
 mod contender;
 mod energy;
 mod report;
-mod stats;
+pub mod stats;
 
 use std::fs;
 use std::path::{Path, PathBuf};

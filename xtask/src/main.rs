@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`logs`],
-//! [`lint`], [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`flash`],
+//! [`keys`], [`update`] (`bundle`), [`deploy`], [`fleet`], [`logs`], [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -13,8 +13,10 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
-mod dist;
 mod deploy;
+mod dist;
+mod flash;
+mod fleet;
 mod fuzz;
 mod kernels;
 mod keys;
@@ -109,6 +111,17 @@ enum Task {
     /// system gets an archive into a folder of its own beside the running one. The exit status is
     /// 0 only when the new one runs and has proven itself.
     Deploy(deploy::Arguments),
+    /// Write an image to a card or a file, and read it back
+    ///
+    /// Refuses disks that are mounted, in use, the system's, not removable or too large, and asks
+    /// for the disk's name. Until all of it is verified, the card does not boot: an interrupted or
+    /// failed card is never half-good. The receipt is saved beside the image.
+    Flash(flash::Arguments),
+    /// Simulate staged updates of thousands of boards, and the rule that stops bad ones
+    ///
+    /// Good and bad updates go out in waves; the rule of xtask/fleet.md and two naive ones watch.
+    /// Fails when the rule does not keep its promises. No board is touched.
+    Fleet(fleet::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -163,6 +176,8 @@ fn run(task: Task) -> Result<()> {
         Task::Keys(arguments) => keys::run(&paths, &arguments),
         Task::Bundle(arguments) => update::run(&paths, &arguments),
         Task::Deploy(arguments) => deploy::run(&paths, &arguments),
+        Task::Flash(arguments) => flash::run(&paths, &arguments),
+        Task::Fleet(arguments) => fleet::run(&arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
