@@ -22,6 +22,7 @@ mod paths;
 mod peers;
 mod process;
 mod setup;
+mod ssh;
 mod suites;
 mod target;
 mod test;
