@@ -25,7 +25,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::paths::Paths;
-use crate::ssh::Ssh;
 
 /// Command line of the log reader.
 #[derive(clap::Args)]
@@ -36,7 +35,10 @@ pub struct Arguments {
     files: Vec<PathBuf>,
     /// The log of a board that is reached over SSH [default: as the board's file says]
     #[arg(long, value_name = "USER@HOST[:PORT]", conflicts_with = "serial")]
-    ssh: Option<Ssh>,
+    ssh: Option<String>,
+    /// File of a private key for SSH [default: the SSH client's choice]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "serial"])]
+    identity: Option<PathBuf>,
     /// The log of a board of `xtask/boards`: over SSH, or with --serial from its serial port
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
@@ -93,13 +95,11 @@ fn print(paths: &Paths, arguments: &Arguments, programs: &programs::Programs) ->
         let baud = arguments.baud.or(reach.and_then(|reach| reach.baud));
         return serial::print(&port, baud.unwrap_or(serial::BAUD), programs, style, out);
     }
-    let ssh = match &board {
-        Some(board) => Some(Ssh::of(board, arguments.ssh.as_ref())?),
-        None => arguments.ssh.clone().map(Ssh::ready).transpose()?,
-    };
-    if let Some(ssh) = ssh {
+    let address = arguments.ssh.as_ref().or(board.as_ref().map(|board| &board.reach.ssh));
+    if let Some(address) = address {
+        let host = crate::ssh::Host::at(paths, address, arguments.identity.as_deref())?;
         let folder = arguments.folder.as_deref().unwrap_or(board::FOLDER);
-        return board::print(&ssh, folder, programs, style, arguments.follow, out);
+        return board::print(&host, folder, programs, style, arguments.follow, out);
     }
     files::print(programs, &files::all(&arguments.files)?, style, arguments.follow, out)
 }
@@ -120,6 +120,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let Arguments {
         files: _,
         ssh: _,
+        identity: _,
         board: _,
         serial: _,
         baud: _,

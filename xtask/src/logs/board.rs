@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::decode::{Printer, Style};
 use super::elf::build_id_in_name;
 use super::programs::Programs;
-use crate::ssh::{Ssh, quoted};
+use crate::ssh::Host;
 
 /// Where the service keeps its log, unless its configuration says otherwise.
 pub const FOLDER: &str = "/var/lib/spinesight/log";
@@ -17,7 +17,7 @@ pub const FOLDER: &str = "/var/lib/spinesight/log";
 /// Sends what is new in the log files, oldest first: a line with a file's name and the number of
 /// bytes, then the bytes. For any POSIX shell, also a board's small one.
 const SCRIPT: &str = r#"
-cd "$folder" || exit
+cd "$1" || exit
 current= at=0
 while :; do
     for file in *.defmt; do
@@ -30,7 +30,7 @@ while :; do
         tail -c "+$((at + 1))" "$file" | head -c "$((size - at))"
         at=$size
     done
-    test "$follow" = yes || break
+    test "$2" = follow || break
     sleep 1
 done
 "#;
@@ -41,7 +41,7 @@ done
 /// When the board does not answer, has no log, its program is not here, or the output does not take
 /// a line.
 pub fn print(
-    ssh: &Ssh,
+    host: &Host,
     folder: &str,
     programs: &Programs,
     style: Style,
@@ -49,29 +49,28 @@ pub fn print(
     out: &mut impl Write,
 ) -> Result<()> {
     // Whether it answers, in plain words.
-    ssh.output(&format!("test -d {}", quoted(folder)))
-        .with_context(|| format!("cannot read the log in {folder}"))?;
-    let follow = if follow { "yes" } else { "no" };
-    let mut command = ssh.command(&format!("folder={}; follow={follow};{SCRIPT}", quoted(folder)));
+    host.ask("cd \"$1\"", &[folder]).with_context(|| format!("cannot read the log in {folder}"))?;
+    let how = if follow { "follow" } else { "once" };
+    let mut command = host.command(SCRIPT, &[folder, how]);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start ssh")?;
     let sent = child.stdout.take().context("ssh's output is not connected")?;
-    let printed = received(&mut BufReader::new(sent), ssh, programs, style, out);
+    let printed = received(&mut BufReader::new(sent), host, programs, style, out);
     if printed.is_err() {
         // It would go on sending.
         child.kill().context("cannot stop ssh")?;
     }
     let status = child.wait().context("cannot wait for ssh")?;
     let files = printed?;
-    ensure!(status.success(), "the log of {ssh} is not fetched to its end ({status})");
-    ensure!(files > 0, "there is no log in {folder} at {ssh}: has the service run?");
+    ensure!(status.success(), "the log of {host} is not fetched to its end ({status})");
+    ensure!(files > 0, "there is no log in {folder} at {host}: has the service run?");
     Ok(())
 }
 
 /// Prints what the script sends; how many pieces it sent.
 fn received(
     sent: &mut impl BufRead,
-    ssh: &Ssh,
+    host: &Host,
     programs: &Programs,
     style: Style,
     out: &mut impl Write,
@@ -81,7 +80,7 @@ fn received(
     while let Some((file, length)) = next(sent)? {
         pieces += 1;
         if current.as_ref().is_none_or(|(name, _)| *name != file) {
-            let name = format!("{file} at {ssh}");
+            let name = format!("{file} at {host}");
             let build = build_id_in_name(Path::new(&file));
             // The old one tells its damage first.
             drop(current.take());
@@ -128,10 +127,9 @@ mod tests {
         for (name, content) in files {
             fs::write(folder.path().join(name), content).unwrap();
         }
-        let ssh = fake::ssh(folder.path(), fake::RUN);
+        let host = fake::host(folder.path(), fake::RUN);
         let folder = folder.path().to_str().unwrap();
-        let script = format!("folder={}; follow=no;{SCRIPT}", quoted(folder));
-        ssh.command(&script).output().unwrap().stdout
+        host.command(SCRIPT, &[folder, "once"]).output().unwrap().stdout
     }
 
     #[test]
@@ -161,17 +159,17 @@ mod tests {
     fn a_board_without_a_log_is_told_from_one_that_is_off() {
         let folder = tempfile::tempdir().unwrap();
         let programs = Programs::named(Path::new("no-such-program"));
-        let message = |ssh: &Ssh, logs: &str| {
-            let printed = print(ssh, logs, &programs, Style::Text, false, &mut Vec::new());
+        let message = |host: &Host, logs: &str| {
+            let printed = print(host, logs, &programs, Style::Text, false, &mut Vec::new());
             format!("{:#}", printed.unwrap_err())
         };
-        let ssh = fake::ssh(folder.path(), fake::RUN);
-        let error = message(&ssh, folder.path().to_str().unwrap());
+        let host = fake::host(folder.path(), fake::RUN);
+        let error = message(&host, folder.path().to_str().unwrap());
         assert!(error.starts_with("there is no log in"), "{error}");
-        let error = message(&ssh, "/no/such/folder");
+        let error = message(&host, "/no/such/folder");
         assert!(error.starts_with("cannot read the log in /no/such/folder"), "{error}");
-        let off = fake::ssh(folder.path(), "echo 'no route to host' >&2; exit 255");
+        let off = fake::host(folder.path(), "echo 'no route to host' >&2; exit 255");
         let error = message(&off, "/");
-        assert!(error.contains("no board answers at board: no route to host"), "{error}");
+        assert!(error.contains("no board answers at root@board: no route to host"), "{error}");
     }
 }

@@ -78,10 +78,10 @@ fn what_a_program_logs_is_read_back() {
 
 fn a_board_sends_the_same(sample: &Sample, log: &Path) {
     let tools = tempfile::tempdir().unwrap();
-    let ssh = fake::ssh(tools.path(), fake::RUN);
+    let host = fake::host(tools.path(), fake::RUN);
     let mut out = Vec::new();
     let folder = sample.folder.path().to_str().unwrap();
-    board::print(&ssh, folder, &sample.programs, Style::Text, false, &mut out).unwrap();
+    board::print(&host, folder, &sample.programs, Style::Text, false, &mut out).unwrap();
     assert_eq!(lines_of(out), sample.lines(log, Style::Text));
 }
 
