@@ -119,16 +119,15 @@ impl Cross {
             [&places.source, &places.target, &places.crates].map(|place| text(place));
         let [source, target, crates] = [source?, target?, crates?];
         let mut flags = self.flags()?;
-        for (folder, name) in
-            [(source, "/spinesight"), (crates, "/cargo"), (target, "/target")]
-        {
+        for (folder, name) in [(source, "/spinesight"), (crates, "/cargo"), (target, "/target")] {
             flags.push(format!("--remap-path-prefix={folder}={name}"));
         }
         flags.extend(self.library_sources());
         let mut command = process::cargo_in(&places.source);
         self.compile_with(&mut command, flags);
         command.env("CARGO_TARGET_DIR", target).env("CARGO_HOME", crates);
-        let flags_of_c = format!("-ffile-prefix-map={target}=/target -ffile-prefix-map={crates}=/cargo");
+        let flags_of_c =
+            format!("-ffile-prefix-map={target}=/target -ffile-prefix-map={crates}=/cargo");
         command.env("CC_aarch64_unknown_linux_gnu", LINKER);
         command.env("AR_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-ar");
         command.env("CFLAGS_aarch64_unknown_linux_gnu", flags_of_c);

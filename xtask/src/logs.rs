@@ -28,10 +28,10 @@ use crate::paths::Paths;
 
 /// Command line of the log reader.
 #[derive(clap::Args)]
-#[group(id = "source", required = true, multiple = true, args = ["files", "serial", "ssh", "board"])]
 pub struct Arguments {
     /// Log files, or folders of them
-    #[arg(value_name = "FILE", conflicts_with_all = ["serial", "ssh", "board"])]
+    #[arg(value_name = "FILE", required_unless_present_any = ["serial", "ssh", "board"],
+          conflicts_with_all = ["serial", "ssh", "board"])]
     files: Vec<PathBuf>,
     /// The log of a board that is reached over SSH [default: as the board's file says]
     #[arg(long, value_name = "USER@HOST[:PORT]", conflicts_with = "serial")]
@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
     /// The log as a board sends it to this serial port, until it is interrupted
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = false)]
+    #[arg(long, value_name = "PORT", num_args = 0..=1)]
     serial: Option<Option<PathBuf>>,
     /// Speed of the serial port [default: as the board's file says, else 115200]
     #[arg(long, value_name = "N", requires = "serial")]

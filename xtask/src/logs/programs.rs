@@ -22,7 +22,7 @@ pub struct Programs {
     candidates: Vec<PathBuf>,
     /// Whether the user named the only one.
     is_named: bool,
-    read: RefCell<Vec<Rc<Program>>>,
+    read: RefCell<Vec<(PathBuf, Rc<Program>)>>,
 }
 
 impl Programs {
@@ -53,9 +53,6 @@ impl Programs {
     /// When it is not here, and says what to do.
     pub fn of_build(&self, build: &str, log: &str) -> Result<Rc<Program>> {
         let mut problem = None;
-        if let Some(program) = self.read.borrow().iter().find(|known| known.build_id == build) {
-            return Ok(Rc::clone(program));
-        }
         for path in &self.candidates {
             // Also stripped ones have the build id; they cannot decode.
             if elf::build_id(path).as_deref() == Some(build) {
@@ -109,8 +106,11 @@ impl Programs {
     }
 
     fn remembered(&self, path: &Path) -> Result<Rc<Program>> {
+        if let Some((_, program)) = self.read.borrow().iter().find(|(its, _)| its == path) {
+            return Ok(Rc::clone(program));
+        }
         let program = Rc::new(Program::read(path)?);
-        self.read.borrow_mut().push(Rc::clone(&program));
+        self.read.borrow_mut().push((path.into(), Rc::clone(&program)));
         Ok(program)
     }
 }

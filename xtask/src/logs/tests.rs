@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use clap::{Args, FromArgMatches};
+
 use super::board;
 use super::decode::Style;
 use super::files;
@@ -15,6 +17,30 @@ use super::serial::{self, tests::pseudo_terminal};
 use crate::paths::{self, Paths};
 use crate::process;
 use crate::ssh::fake;
+
+#[test]
+fn one_log_is_named() {
+    let parse = |line: &str| {
+        let command = super::Arguments::augment_args(clap::Command::new("logs"));
+        let matches = command.try_get_matches_from(format!("logs {line}").split_whitespace());
+        matches.and_then(|matches| super::Arguments::from_arg_matches(&matches))
+    };
+    for right in [
+        "a b",
+        "--board rpi5 --follow",
+        "--ssh root@board:22 --identity key --folder /log",
+        "--board rpi5 --serial",
+        "--serial /dev/ttyUSB0 --baud 9600 --json",
+    ] {
+        assert!(parse(right).is_ok(), "{right}");
+    }
+    assert_eq!(parse("--serial --board rpi5").unwrap().serial, Some(None));
+    for wrong in
+        ["", "--json", "a --board rpi5", "a --ssh b@c", "--baud 9600 a", "--ssh b@c --serial d"]
+    {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
 
 /// A program of the board, what it says its log must hold, and the log.
 struct Sample {

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,8 +21,8 @@ use crate::scratch::Scratch;
 
 /// Where `cargo xtask dist` leaves its archives, in the current folder.
 const DIST: &str = "dist";
-/// Names of the board's program: installed, and as cargo builds it.
-const PROGRAM: [&str; 2] = ["spinesight", "device"];
+/// The program in an archive.
+const PROGRAM: &str = "bin/spinesight";
 /// A program whose process is found again: `$$` stays its number.
 const START: &str = r#"cd "$1" && shift && echo $$ > pid && exec "$@""#;
 const MEMORY: &str = r#"cd "$1" && cat "/proc/$(cat pid)/status""#;
@@ -81,9 +80,10 @@ pub fn run(
 
 /// The newest archive of a board.
 fn newest_archive(folder: &Path, board: &Board) -> Result<PathBuf> {
+    let beginning = format!("spinesight-{}-", board.name);
     let is_archive = |path: &PathBuf| {
         let name = file_name(path);
-        name.contains(&board.name) && name.contains(".tar") && path.is_file()
+        name.starts_with(&beginning) && name.ends_with(".tar.gz") && path.is_file()
     };
     let archives = entries(folder)?.into_iter().filter(is_archive);
     let newest = archives.max_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok());
@@ -111,10 +111,7 @@ impl Release {
         process::run(tar.arg("--extract").arg("--file").arg(archive).arg("-C").arg(folder))?;
         let mut files = Vec::new();
         collect(folder, &mut files)?;
-        let program = PROGRAM.iter().find_map(|name| {
-            let mut named = files.iter().filter(|path| file_name(path) == *name);
-            named.find(|path| is_executable(path)).cloned()
-        });
+        let program = files.iter().find(|path| path.ends_with(PROGRAM)).cloned();
         let bundle = |name: &String| {
             let card = |path: &&PathBuf| path.ends_with(Path::new(name).join("bundle.toml"));
             let folder = files.iter().find(card).and_then(|card| card.parent());
@@ -126,10 +123,6 @@ impl Release {
             program: program.with_context(|| format!("{} has no program", archive.display()))?,
         })
     }
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -359,8 +352,9 @@ esac"#;
             fs::create_dir_all(&bundle).unwrap();
             fs::write(bundle.join("bundle.toml"), "").unwrap();
         }
-        fake::program(&content, "spinesight", DEVICE);
-        let archive = folder.join("spinesight-rpi5.tar.gz");
+        fs::create_dir(content.join("bin")).unwrap();
+        fake::program(&content.join("bin"), "spinesight", DEVICE);
+        let archive = folder.join("spinesight-rpi5-7-0123456789ab.tar.gz");
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(folder.join("content")).arg("-czf").arg(&archive).arg("spinesight-1");
         process::run(&mut tar).unwrap();
