@@ -154,7 +154,11 @@ impl Board {
         Ok(boards)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Board> {
+    /// Reads a board's file.
+    ///
+    /// # Errors
+    /// When it is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Board> {
         let mut board: Board =
             toml::from_str(text).with_context(|| format!("board file {name}.toml is wrong"))?;
         if board.image.is_some() == board.vendor.is_some() {

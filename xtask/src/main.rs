@@ -26,6 +26,8 @@ mod logs;
 mod paths;
 mod peers;
 mod process;
+mod remote;
+mod report;
 mod scratch;
 mod setup;
 mod ssh;
