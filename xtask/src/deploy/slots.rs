@@ -14,8 +14,10 @@ use super::outcome::{Ending, Outcome};
 use super::state::State;
 use crate::update::raucb::{self, Info};
 
-/// Installs `$1` and removes it; the updater's own words are in the board's journal.
-const INSTALL: &str = r#"rauc install "$1"; status=$?; rm -f "$1"
+/// Installs `$1` and removes it; the updater's own words are in the board's journal. A busy board
+/// does not start the updater within the time that its client waits.
+const INSTALL: &str = r#"systemctl start rauc.service
+rauc install "$1"; status=$?; rm -f "$1"
 [ $status -eq 0 ] || journalctl --unit=rauc --lines=8 --output=cat --no-pager >&2
 exit $status"#;
 const RESTART: &str = "sync; systemctl reboot";
