@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PORT", num_args = 0..=1)]
     serial: Option<Option<PathBuf>>,
     /// Speed of the serial port [default: as the board's file says, else 115200]
-    #[arg(long, value_name = "N", requires = "serial")]
+    #[arg(long, value_name = "N", requires = "serial", conflicts_with_all = ["files", "ssh"])]
     baud: Option<u32>,
     /// Folder of the log on the board [default: /var/lib/spinesight/log]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["files", "serial"])]

@@ -72,7 +72,9 @@ fn is_address(before: &str, after: &str) -> bool {
     let domain = after.split(|c| !is_domain(c)).next().unwrap_or_default().trim_end_matches('.');
     let Some((_, ending)) = domain.rsplit_once('.') else { return false };
     let is_ending = ending.len() >= 2 && ending.chars().all(|c| c.is_ascii_alphabetic());
-    before.ends_with(is_local) && is_ending && !NO_DOMAINS.contains(&ending)
+    let local = before.rsplit(|c| !is_local(c)).next().unwrap_or_default();
+    // A login of a machine, as SSH takes it, is nobody's address.
+    !["", "root"].contains(&local) && is_ending && !NO_DOMAINS.contains(&ending)
 }
 
 #[cfg(test)]
@@ -103,6 +105,7 @@ mod tests {
         check(email_addresses, "a.md", &format!("authors = [\"{address}\"]"), 1);
         check(email_addresses, "a.md", "getty@tty1.service, icon@2x.png, @media, a@b", 0);
         check(email_addresses, "a.md", "torch@2.11.0 and pkg@1.x", 0);
+        check(email_addresses, "a.toml", "ssh = \"root@board.example\"", 0);
     }
 
     #[test]
