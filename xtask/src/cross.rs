@@ -22,7 +22,7 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATORS: [&str; 2] = ["qemu-aarch64-static", "qemu-aarch64"];
 /// The C library that cross-compiled programs are linked with, and run with under the emulator.
-const C_LIBRARY: &str = "/usr/aarch64-linux-gnu";
+pub const C_LIBRARY: &str = "/usr/aarch64-linux-gnu";
 /// The compiler of Debian's package `rustc-web`.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Debian's standard library for that compiler.

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -11,6 +10,7 @@ use crate::lint;
 use crate::paths::Paths;
 use crate::peers;
 use crate::process;
+use crate::report::Report;
 use crate::setup::{self, Libtorch};
 use crate::suites::{self, Suite};
 use crate::tidy;
@@ -115,35 +115,6 @@ fn test_workspace(
     process::run(&mut command)
 }
 
-/// What ran, and how it ended.
-#[derive(Default)]
-struct Report {
-    lines: Vec<String>,
-    failed: Vec<&'static str>,
-}
-
-impl Report {
-    fn step(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
-        eprintln!("\n== {name}");
-        let started = Instant::now();
-        let result = check();
-        let word = if result.is_ok() { "passed" } else { "FAILED" };
-        self.lines.push(format!("{word}  {name} ({} s)", started.elapsed().as_secs()));
-        if let Err(error) = result {
-            eprintln!("{name}: {error:#}");
-            self.failed.push(name);
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        eprintln!("\n{}", self.lines.join("\n"));
-        if !self.failed.is_empty() {
-            bail!("failed: {}", self.failed.join(", "));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,26 +131,5 @@ mod tests {
         check(&["-pdevice"], true);
         check(&["--package=device"], true);
         check(&["--release", "--", "-p"], false);
-    }
-
-    #[test]
-    fn one_failure_fails_the_whole_and_later_steps_still_run() {
-        let mut report = Report::default();
-        let mut ran = false;
-        report.step("first", || bail!("broken"));
-        report.step("second", || {
-            ran = true;
-            Ok(())
-        });
-        assert!(ran);
-        let error = report.finish().unwrap_err().to_string();
-        assert_eq!(error, "failed: first");
-    }
-
-    #[test]
-    fn no_failure_is_success() {
-        let mut report = Report::default();
-        report.step("only", || Ok(()));
-        assert!(report.finish().is_ok());
     }
 }
