@@ -15,6 +15,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod kernels;
+mod keys;
 mod launch;
 mod lint;
 mod logs;
@@ -23,11 +24,14 @@ mod paths;
 mod peers;
 mod process;
 mod report;
+mod scratch;
 mod setup;
+mod ssh;
 mod suites;
 mod target;
 mod test;
 mod tidy;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -80,6 +84,17 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Make the keys that updates are signed with
+    ///
+    /// Development keys are made by themselves when they are first needed, and kept in the cache
+    /// folder. Release keys are made only with --out, or elsewhere, and named with --key.
+    Keys(keys::Arguments),
+    /// Make a signed update of a board, or of its model alone
+    ///
+    /// A board's update holds a slot's two partitions, from `cargo xtask image`, and is checked
+    /// here as the board checks it. Its name says what it is for, which version, and whether it is
+    /// signed for boards in development only, or not at all.
+    Bundle(update::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -130,6 +145,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Keys(arguments) => keys::run(&paths, &arguments),
+        Task::Bundle(arguments) => update::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),
