@@ -78,7 +78,7 @@ pub fn run(paths: &Paths, options: &Options, filter: Option<&str>) -> Result<()>
     let board = Board::find(paths, BOARD)?;
     let folder = paths.cache.join(BOARD);
     let _lock = process::lock(&folder.join("lock"), "testing on the emulated board")?;
-    let lab = Lab::new(board, folder)?;
+    let lab = Lab::new(paths, board, folder)?;
 
     let program = program(paths, options)?;
     let mut report = Report::default();

@@ -13,13 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 use super::write_log::recorded;
 use crate::board::Board;
 use crate::debian::Program;
+use crate::paths::Paths;
 use crate::process;
+use crate::ssh::Host;
 
 /// What starts a board and talks to it.
-pub const PROGRAMS: [Program; 4] = [
+pub const PROGRAMS: [Program; 3] = [
     Program { name: "qemu-system-aarch64", package: "qemu-system-arm" },
     Program { name: BOOT_LOADER, package: "u-boot-qemu" },
-    Program { name: "ssh", package: "openssh-client" },
     Program { name: "ssh-keygen", package: "openssh-client" },
 ];
 const BOOT_LOADER: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
@@ -32,16 +33,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A virtual board with its disk; killed when dropped.
 pub struct Guest {
     machine: Child,
-    ssh: u16,
+    host: Host,
     /// Where its DICOM receiver is on this machine's loopback.
     pub dicom: u16,
-    identity: PathBuf,
     console: PathBuf,
 }
 
 /// Where a virtual board's things are.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
+    /// Where host keys are kept.
+    pub paths: &'a Paths,
     /// Which board it is.
     pub board: &'a Board,
     /// Its card; written to.
@@ -66,13 +68,14 @@ impl Guest {
         if let Some(log) = start.log {
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         }
+        let to = format!("root@127.0.0.1:{ssh}");
+        let host = Host::of(start.paths, start.board, Some(&to), Some(start.identity))?;
         let mut command = emulator(start, ssh, dicom);
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
         let machine = command
             .spawn()
             .with_context(|| format!("cannot start {}", process::line(&command)))?;
-        let (identity, console) = (start.identity.to_owned(), start.console.to_owned());
-        Ok(Guest { machine, ssh, dicom, identity, console })
+        Ok(Guest { machine, host, dicom, console: start.console.to_owned() })
     }
 
     /// Runs a shell script on the board as root; returns what it printed, trimmed.
@@ -80,13 +83,7 @@ impl Guest {
     /// # Errors
     /// When the board cannot be reached or the script fails; with what it said.
     pub fn ask(&self, script: &str) -> Result<String> {
-        let mut command = self.ssh();
-        let output = command.arg(script).stdin(Stdio::null()).output().context("cannot run ssh")?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if !output.status.success() {
-            bail!("on the board, `{script}`: {} {}", text(&output.stdout), text(&output.stderr));
-        }
-        Ok(text(&output.stdout))
+        Ok(self.host.ask(script, &[])?.trim().to_owned())
     }
 
     /// Copies a file onto the board.
@@ -94,37 +91,21 @@ impl Guest {
     /// # Errors
     /// When the board cannot be reached or its disk is full.
     pub fn put(&self, file: &Path, place: &str) -> Result<()> {
-        let content = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-        process::run(self.ssh().arg(format!("cat >{place}")).stdin(content))
+        self.host.send(file, place)
     }
 
-    /// Copies a file from the board.
+    /// A file of the board.
     ///
     /// # Errors
     /// When the board cannot be reached or has no such file.
-    pub fn get(&self, place: &str, file: &Path) -> Result<()> {
-        let content = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-        process::run(self.ssh().arg(format!("cat {place}")).stdout(content))
+    pub fn get(&self, place: &str) -> Result<Vec<u8>> {
+        let digits = self.host.ask("od -An -v -tx1 \"$1\" | tr -d ' \n'", &[place])?;
+        hex::decode(digits.trim()).with_context(|| format!("{place} arrived damaged"))
     }
 
-    /// `ssh` to the board, for a command.
-    pub fn ssh(&self) -> Command {
-        let mut command = Command::new("ssh");
-        command.args(["-p", &self.ssh.to_string(), "-i"]).arg(&self.identity);
-        for option in [
-            "BatchMode=yes",
-            "ConnectTimeout=20",
-            "IdentitiesOnly=yes",
-            "LogLevel=ERROR",
-            "ServerAliveInterval=30",
-            // Every virtual board has keys of its own, and none lives long.
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-        ] {
-            command.args(["-o", option]);
-        }
-        command.arg("root@127.0.0.1");
-        command
+    /// How the board is reached.
+    pub fn host(&self) -> Host {
+        self.host.clone()
     }
 
     /// Looks until there is something to see.
@@ -270,11 +251,11 @@ mod tests {
 
     #[test]
     fn boards_listen_on_loopback_alone() {
-        let paths = crate::paths::Paths::from_env().unwrap();
+        let paths = Paths::from_env().unwrap();
         let board = Board::find(&paths, "qemu-virt").unwrap();
         let place = Path::new("x");
         let start =
-            Start { board: &board, disk: place, log: Some(place), identity: place, console: place };
+            Start { paths: &paths, board: &board, disk: place, log: Some(place), identity: place, console: place };
         let line = process::line(&emulator(&start, 1, 2));
         assert_eq!(line.matches("hostfwd=tcp:").count(), 2);
         assert_eq!(line.matches("hostfwd=tcp:127.0.0.1:").count(), 2);

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::disk;
 use super::guest::{Guest, Start};
 use crate::board::Board;
+use crate::paths::Paths;
 use crate::process;
 
 /// Our AE title, as an X-ray unit.
@@ -21,6 +22,7 @@ pub const UPDATE_STATE: &str = "/var/lib/spinesight-update";
 
 /// The place of all trials.
 pub struct Lab {
+    paths: Paths,
     /// What is tried.
     pub board: Board,
     /// Cards and consoles.
@@ -36,7 +38,7 @@ impl Lab {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn new(board: Board, folder: PathBuf) -> Result<Lab> {
+    pub fn new(paths: &Paths, board: Board, folder: PathBuf) -> Result<Lab> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let identity = folder.join("identity");
         if !identity.is_file() {
@@ -45,7 +47,7 @@ impl Lab {
             process::run(command.arg(&identity))?;
         }
         let base = folder.join("base.img");
-        Ok(Lab { board, folder, base, identity })
+        Ok(Lab { paths: paths.clone(), board, folder, base, identity })
     }
 
     /// A new card of an image, provisioned for tests: our key, our AE titles, and an archive at a
@@ -79,7 +81,8 @@ impl Lab {
         log: Option<&'a Path>,
         console: &'a Path,
     ) -> Start<'a> {
-        Start { board: &self.board, disk, log, identity: &self.identity, console }
+        let Lab { paths, board, identity, .. } = self;
+        Start { paths, board, disk, log, identity, console }
     }
 
     /// The file of a console's words.

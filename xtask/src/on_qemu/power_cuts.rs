@@ -9,8 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +24,6 @@ use super::lab::Lab;
 use super::power::{Cut, Losses, cuts, draw};
 use super::stored::Stored;
 use super::write_log::WriteLog;
-use crate::process;
 
 /// Machines at the same time.
 const AT_ONCE: usize = 2;
@@ -174,12 +172,14 @@ fn kill(lab: &Lab, bundle: &Path, card: &Path, install: Duration, seed: u64) -> 
     let mut guest = lab.start(card, "killed")?;
     guest.wait_for_service()?;
     guest.put(bundle, BUNDLE)?;
-    let mut update = guest.ssh();
-    let mut update = update.arg(format!("rauc install {BUNDLE}; systemctl reboot")).spawn()?;
-    thread::sleep(install.mul_f64(draw(&[seed]) as f64 / u64::MAX as f64));
-    let killed = guest.kill();
-    update.kill().and_then(|()| update.wait()).context("cannot end ssh")?;
-    killed
+    let host = guest.host();
+    thread::scope(|scope| {
+        let script = format!("rauc install {BUNDLE}; systemctl reboot");
+        // Ends with the connection, which the kill cuts.
+        scope.spawn(move || host.ask(&script, &[]));
+        thread::sleep(install.mul_f64(draw(&[seed]) as f64 / u64::MAX as f64));
+        guest.kill()
+    })
 }
 
 /// Runs an update to its commitment and keeps every write.

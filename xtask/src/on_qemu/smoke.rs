@@ -137,7 +137,7 @@ fn read_log(paths: &Paths, lab: &Lab, guest: &Guest, elf: &Path) -> Result<usize
     fs::create_dir_all(&folder)?;
     let names = guest.ask(&format!("cd {LOG} && ls *.defmt"))?;
     for name in names.lines() {
-        guest.get(&format!("{LOG}/{name}"), &folder.join(name))?;
+        fs::write(folder.join(name), guest.get(&format!("{LOG}/{name}"))?)?;
     }
     // This program may be built without the decoder; the task builds it.
     let mut command = process::cargo_in(&paths.root);
