@@ -60,14 +60,11 @@ fn pack(folder: &Path, archive: &Path) -> Result<()> {
 
 /// Signs a file, and checks that the public half of the key accepts it.
 fn sign(key: &Path, file: &Path, signature: &Path) -> Result<()> {
-    let openssl = |arguments: &[&str], key: &Path| {
+    for [task, option] in [["-sign", "-out"], ["-verify", "-sigfile"]] {
         let mut command = Command::new("openssl");
-        command.args(["pkeyutl", "-rawin", "-in"]).arg(file).args(arguments);
-        command.arg("-inkey").arg(key);
-        command
-    };
-    process::capture(openssl(&["-sign", "-out"], key).arg(signature))?;
-    process::capture(openssl(&["-verify", "-sigfile"], key).arg(signature))?;
+        command.args(["pkeyutl", task, "-rawin", "-inkey"]).arg(key).arg("-in").arg(file);
+        process::capture(command.arg(option).arg(signature))?;
+    }
     let length = fs::metadata(signature)?.len();
     if length != 64 {
         bail!("{} is no Ed25519 key: its signature has {length} bytes", key.display());

@@ -170,7 +170,8 @@ pub fn sign_again(unsigned: &Path, signer: &Signer, out: &Path) -> Result<PathBu
     let scratch = begin(out)?;
     let bundle = scratch.path("bundle");
     let mut command = signing("resign", signer);
-    process::capture(command.arg("--no-verify").arg(unsigned).arg(&bundle))?;
+    command.arg("--keyring").arg(&signer.authority).arg("--no-verify");
+    process::capture(command.arg(unsigned).arg(&bundle))?;
     let name = format!("{stem}{}.raucb", Signature::of(signer).mark());
     finish(&bundle, &out.join(name), signer)
 }

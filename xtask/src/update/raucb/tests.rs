@@ -4,6 +4,7 @@
 use super::*;
 use std::io::{Seek, SeekFrom, Write};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::keys::{self, Release as Chosen};
@@ -18,8 +19,10 @@ fn board() -> Board {
 /// A folder as `cargo xtask image` leaves it, of a small size.
 fn image(release: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let noise = |length: u32| -> Vec<u8> {
-        (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    // Digests do not compress, so that places in the payload are known.
+    let noise = |length: usize| -> Vec<u8> {
+        let blocks = (0_u32..).flat_map(|i| Sha256::digest(i.to_le_bytes()));
+        blocks.take(length).collect()
     };
     fs::write(folder.path().join("boot.img"), noise(100_000)).unwrap();
     fs::write(folder.path().join("root.img"), noise(300_000)).unwrap();
