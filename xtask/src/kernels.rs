@@ -18,13 +18,6 @@ use crate::process;
 /// Pi 4's, and one with every extension.
 const PROCESSORS: [(&str, &str); 2] = [("cortex-a72", "neon"), ("max", "sdot")];
 
-/// A machine other than this one that tests can run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Machine {
-    /// AArch64 processors with and without dot products, emulated by QEMU
-    QemuAarch64,
-}
-
 /// Builds the kernels' tests for ARM and runs them on every processor of the list.
 ///
 /// # Errors

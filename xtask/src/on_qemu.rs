@@ -44,7 +44,7 @@ const BOARD: &str = "qemu-virt";
 const SUMMARY: &str = "test-on-qemu-virt.md";
 
 /// Options of the trials.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
     /// With `--on qemu-virt`: cut the power at so many points of an update
     #[arg(long, value_name = "N", default_value_t = 6)]
@@ -69,8 +69,10 @@ pub struct Options {
 /// When something cannot be installed or made, or a trial fails.
 pub fn run(paths: &Paths, options: &Options, filter: Option<&str>) -> Result<()> {
     let is_wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
-    let wanted: Vec<&str> =
-        ["parity", "smoke", "updates", "power"].into_iter().filter(|name| is_wanted(name)).collect();
+    let wanted: Vec<&str> = ["parity", "smoke", "updates", "power"]
+        .into_iter()
+        .filter(|name| is_wanted(name))
+        .collect();
     ensure!(!wanted.is_empty(), "the trials are parity, smoke, updates and power");
     let programs =
         [&guest::PROGRAMS[..], &disk::PROGRAMS, &xray::PROGRAMS, &updates::PROGRAMS].concat();
@@ -119,5 +121,33 @@ fn on_card(
             power_cuts::run(lab, &updates.good, options.with_power_cuts, options.seed)
         });
     }
+    Ok(())
+}
+
+/// The board's program with its symbols.
+fn program(paths: &Paths, options: &Options) -> Result<PathBuf> {
+    match &options.program {
+        Some(program) => Ok(program.clone()),
+        None => dist::program(paths, BOARD),
+    }
+}
+
+/// The folder with the card's image and its parts.
+fn image_folder(paths: &Paths, options: &Options, lab: &Lab, program: &Path) -> Result<PathBuf> {
+    if let Some(folder) = &options.image {
+        return Ok(folder.clone());
+    }
+    let folder = lab.folder.join("image");
+    image::make(paths, &image::Arguments::of(BOARD, &folder, program))?;
+    Ok(folder)
+}
+
+/// Writes what became of every trial, for the README.
+fn summarise(report: &Report, out: &Path) -> Result<()> {
+    let file = out.join(SUMMARY);
+    let describe = || format!("cannot write {}", file.display());
+    fs::create_dir_all(out).with_context(describe)?;
+    fs::write(&file, report.table()).with_context(describe)?;
+    eprintln!("\nsummary: {}", file.display());
     Ok(())
 }

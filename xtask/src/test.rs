@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::kernels::{self, Machine};
+use crate::kernels;
 use crate::lint;
+use crate::on_qemu;
 use crate::paths::Paths;
 use crate::peers;
 use crate::process;
@@ -21,15 +22,26 @@ pub struct Arguments {
     /// Run only the tests whose path contains EXPR, and neither formatting nor tidiness
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
-    /// Run the convolution kernels' tests, and no others, on another machine
-    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["filter", "cargo"])]
+    /// Run what there is for another machine, and no other tests
+    #[arg(long, value_name = "MACHINE", conflicts_with = "cargo")]
     on: Option<Machine>,
+    #[command(flatten)]
+    board: on_qemu::Options,
     /// Run these suites, and no other tests; they install what they need
     #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with_all = ["filter", "on", "cargo"])]
     with: Vec<Suite>,
     /// Passed to `cargo test`, for example `-- --package device` or `-- -- --nocapture`
     #[arg(last = true, value_name = "ARGS")]
     cargo: Vec<OsString>,
+}
+
+/// A machine other than this one that tests can run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Machine {
+    /// The convolution kernels on AArch64 processors with and without dot products
+    QemuAarch64,
+    /// A whole board, from source to update: parity, smoke, updates, power (--filter picks some)
+    QemuVirt,
 }
 
 impl Arguments {
@@ -52,8 +64,16 @@ impl Arguments {
 /// # Errors
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
-    if let Some(Machine::QemuAarch64) = arguments.on {
-        return kernels::test(paths);
+    let filter = arguments.filter.as_deref();
+    match arguments.on {
+        Some(Machine::QemuAarch64) if filter.is_some() => {
+            bail!(
+                "--filter picks nothing with --on qemu-aarch64, where the kernels alone are tested"
+            )
+        }
+        Some(Machine::QemuAarch64) => return kernels::test(paths),
+        Some(Machine::QemuVirt) => return on_qemu::run(paths, &arguments.board, filter),
+        None => {}
     }
     if !arguments.with.is_empty() {
         return suites::run(paths, &arguments.with);
@@ -123,7 +143,8 @@ mod tests {
     fn packages_are_recognised_before_the_test_programs_arguments() {
         let check = |line: &[&str], expected: bool| {
             let cargo = line.iter().map(OsString::from).collect();
-            let arguments = Arguments { filter: None, on: None, with: Vec::new(), cargo };
+            let board = on_qemu::Options::default();
+            let arguments = Arguments { filter: None, on: None, board, with: Vec::new(), cargo };
             assert_eq!(arguments.names_packages(), expected, "{line:?}");
         };
         check(&[], false);

@@ -72,9 +72,8 @@ impl Guest {
         let host = Host::of(start.paths, start.board, Some(&to), Some(start.identity))?;
         let mut command = emulator(start, ssh, dicom);
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
-        let machine = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", process::line(&command)))?;
+        let machine =
+            command.spawn().with_context(|| format!("cannot start {}", process::line(&command)))?;
         Ok(Guest { machine, host, dicom, console: start.console.to_owned() })
     }
 
@@ -202,9 +201,8 @@ fn emulator(start: &Start, ssh: u16, dicom: u16) -> Command {
         }),
     };
     let node = disk["node-name"].as_str().unwrap_or_default();
-    let network = format!(
-        "user,hostfwd=tcp:127.0.0.1:{ssh}-:22,hostfwd=tcp:127.0.0.1:{dicom}-:11112"
-    );
+    let network =
+        format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh}-:22,hostfwd=tcp:127.0.0.1:{dicom}-:11112");
     let mut command = Command::new("qemu-system-aarch64");
     command.args(["-machine", "virt", "-cpu", cpu]);
     command.args(["-smp", &cores.to_string(), "-m", &memory_mib.to_string()]);
@@ -212,7 +210,9 @@ fn emulator(start: &Start, ssh: u16, dicom: u16) -> Command {
     command.args(["-bios", BOOT_LOADER]);
     command.args(["-blockdev", &disk.to_string()]);
     command.args(["-device", &format!("virtio-blk-pci,drive={node},write-cache=on")]);
-    command.args(["-nic", &network, "-device", "virtio-rng-pci"]);
+    // Without the network card's own boot program, which is in another package.
+    command.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="]);
+    command.args(["-device", "virtio-rng-pci"]);
     command
 }
 
@@ -254,8 +254,14 @@ mod tests {
         let paths = Paths::from_env().unwrap();
         let board = Board::find(&paths, "qemu-virt").unwrap();
         let place = Path::new("x");
-        let start =
-            Start { paths: &paths, board: &board, disk: place, log: Some(place), identity: place, console: place };
+        let start = Start {
+            paths: &paths,
+            board: &board,
+            disk: place,
+            log: Some(place),
+            identity: place,
+            console: place,
+        };
         let line = process::line(&emulator(&start, 1, 2));
         assert_eq!(line.matches("hostfwd=tcp:").count(), 2);
         assert_eq!(line.matches("hostfwd=tcp:127.0.0.1:").count(), 2);

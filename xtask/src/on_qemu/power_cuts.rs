@@ -240,9 +240,10 @@ impl Tally {
     }
 
     fn words(&self) -> String {
-        let boards = self.boards.iter().map(|((place, slot), count)| {
-            format!("{count} at {place} came back in slot {slot}")
-        });
+        let boards = self
+            .boards
+            .iter()
+            .map(|((place, slot), count)| format!("{count} at {place} came back in slot {slot}"));
         let Losses { kept, dropped, torn } = self.losses;
         format!(
             "{}; of the writes in the cache {kept} were kept, {dropped} dropped, {torn} torn",

@@ -8,7 +8,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::archive::Archive;
-use super::disk;
 use super::guest::Guest;
 use super::lab::{CALLED, CALLER, Lab};
 use super::panel::{self, Lamps};

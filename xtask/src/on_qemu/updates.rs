@@ -13,11 +13,11 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
+use super::disk;
 use super::guest::Guest;
 use super::lab::{Lab, UPDATE_STATE};
 use super::power_cuts::other;
 use super::stored::Stored;
-use super::disk;
 use crate::debian::Program;
 use crate::image;
 use crate::keys::{self, Signer};
@@ -91,9 +91,7 @@ pub fn run(lab: &Lab, updates: &Updates, report: &mut Report) {
         Err(error) => return report.step("updates", || Err(error)),
     };
     for (fault, word, file) in &updates.refused {
-        report.tell(&format!("update with {fault}"), || {
-            refused(&mut guest, &slot, word, file)
-        });
+        report.tell(&format!("update with {fault}"), || refused(&mut guest, &slot, word, file));
     }
     report.tell("start after refused updates", || {
         restart(&mut guest)?;
@@ -102,12 +100,8 @@ pub fn run(lab: &Lab, updates: &Updates, report: &mut Report) {
         stored.check(&guest)?;
         Ok(format!("slot {slot} again"))
     });
-    report.tell("update with failing self-test", || {
-        unwell(&mut guest, &slot, &updates.unwell)
-    });
-    report.tell("good update", || {
-        good(lab, &mut guest, &slot, &updates.good, &stored)
-    });
+    report.tell("update with failing self-test", || unwell(&mut guest, &slot, &updates.unwell));
+    report.tell("good update", || good(lab, &mut guest, &slot, &updates.good, &stored));
 }
 
 /// Installs a bad update, which must fail and change nothing about the next start.
@@ -235,7 +229,8 @@ fn with_failing_selftest(lab: &Lab, image: &Path) -> Result<(PathBuf, PathBuf)> 
 fn promise_other_numbers(bundle: &Path) -> Result<()> {
     let [expected, card, seal] =
         ["golden/expected.toml", "bundle.toml", "bundle.sha256"].map(|name| bundle.join(name));
-    let digest = |file: &Path| -> Result<String> { Ok(hex::encode(Sha256::digest(fs::read(file)?))) };
+    let digest =
+        |file: &Path| -> Result<String> { Ok(hex::encode(Sha256::digest(fs::read(file)?))) };
     let replace = |file: &Path, from: &str, to: &str| -> Result<()> {
         let text = fs::read_to_string(file)?;
         ensure!(text.contains(from), "{} has no {from}", file.display());
@@ -274,7 +269,8 @@ mod tests {
         fs::write(path("golden/expected.toml"), "logits = [-0.25, 1.0]\n").unwrap();
         let card = format!("\"golden/expected.toml\" = \"{}\"\n", digest("golden/expected.toml"));
         fs::write(path("bundle.toml"), card).unwrap();
-        fs::write(path("bundle.sha256"), format!("{}  bundle.toml\n", digest("bundle.toml"))).unwrap();
+        fs::write(path("bundle.sha256"), format!("{}  bundle.toml\n", digest("bundle.toml")))
+            .unwrap();
         promise_other_numbers(folder.path()).unwrap();
         let text = |name: &str| fs::read_to_string(path(name)).unwrap();
         assert_eq!(text("golden/expected.toml"), "logits = [99.0, 1.0]\n");
