@@ -86,6 +86,9 @@ pub struct Budget {
     pub scan_ms: u32,
     /// The program without symbols, in MiB.
     pub binary_mib: u32,
+    /// Memory of the program's self-test with the first bundle, under the emulator and with what
+    /// that takes, in MiB.
+    pub memory_mib: u32,
     /// The file system of a slot, in MiB; only with an image.
     pub root_mib: Option<u32>,
 }

@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// How long to try each
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
 }
 

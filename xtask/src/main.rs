@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`logs`], [`lint`],
-//! [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`logs`],
+//! [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -13,6 +13,7 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod kernels;
 mod keys;
@@ -95,6 +96,13 @@ enum Task {
     /// here as the board checks it. Its name says what it is for, which version, and whether it is
     /// signed for boards in development only, or not at all.
     Bundle(update::Arguments),
+    /// Build the program for a board and pack it with its models, services and papers
+    ///
+    /// Cross-builds the tracked files (half an hour of processor time at first), checks size and
+    /// memory against the board's budget, and makes an archive that is the same for the same
+    /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
+    /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
+    Dist(dist::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -147,6 +155,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Keys(arguments) => keys::run(&paths, &arguments),
         Task::Bundle(arguments) => update::run(&paths, &arguments),
+        Task::Dist(arguments) => dist::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),

@@ -105,11 +105,20 @@ fn build(paths: &Paths, kind: &str, name: &str, libtorch: Option<&Libtorch>) -> 
     }
     let mut command = cargo(paths, &paths.target);
     command.arg("build").args(SELECTION).args([&format!("--{kind}"), name]);
-    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     if let Some(libtorch) = libtorch {
         libtorch.apply(&mut command);
     }
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", line(&command)))?;
+    built(&mut command, kind, name)
+}
+
+/// Runs a `cargo build` and says where cargo put the executable `name` of a kind: `bin` or
+/// `example`.
+///
+/// # Errors
+/// When it does not build.
+pub fn built(command: &mut Command, kind: &str, name: &str) -> Result<PathBuf> {
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", line(command)))?;
     let messages = child.stdout.take().context("cargo's output is not connected")?;
     let mut executable = None;
     for message in BufReader::new(messages).lines() {

@@ -10,7 +10,7 @@ mod layout;
 mod requirements;
 mod rooms;
 mod rust_code;
-mod tree;
+pub mod tree;
 
 use anyhow::{Result, bail};
 
