@@ -239,6 +239,11 @@ pub struct ModelSigner {
 }
 
 impl Release {
+    /// That key, without a certificate: for models.
+    pub fn with_key(key: Option<String>) -> Release {
+        Release { key, ..Release::default() }
+    }
+
     /// Who signs updates of boards.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod cross;
 mod debian;
 mod demo;
 mod dist;
+mod deploy;
 mod fuzz;
 mod kernels;
 mod keys;
@@ -103,6 +104,13 @@ enum Task {
     /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
     /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
     Dist(dist::Arguments),
+    /// Bring a release, or a model alone, onto a running board
+    ///
+    /// Over SSH. A board with an image of ours gets an update into its idle slot, restarts into
+    /// it, and keeps it when it is well; else it goes back by itself. A board with its vendor's
+    /// system gets an archive into a folder of its own beside the running one. The exit status is
+    /// 0 only when the new one runs and has proven itself.
+    Deploy(deploy::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -156,6 +164,7 @@ fn run(task: Task) -> Result<()> {
         Task::Keys(arguments) => keys::run(&paths, &arguments),
         Task::Bundle(arguments) => update::run(&paths, &arguments),
         Task::Dist(arguments) => dist::run(&paths, &arguments),
+        Task::Deploy(arguments) => deploy::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),

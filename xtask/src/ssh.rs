@@ -29,6 +29,7 @@ pub struct Host {
     port: Option<u16>,
     identity: Option<PathBuf>,
     known_hosts: PathBuf,
+    client: PathBuf,
 }
 
 impl Host {
@@ -46,13 +47,22 @@ impl Host {
         to: Option<&str>,
         identity: Option<&Path>,
     ) -> Result<Host> {
+        Host::at(paths, to.unwrap_or(&board.reach.ssh), identity)
+    }
+
+    /// The machine at `to`, else as [`Host::of`].
+    ///
+    /// # Errors
+    /// When the address has no such form, or the SSH client is missing.
+    pub fn at(paths: &Paths, to: &str, identity: Option<&Path>) -> Result<Host> {
         debian::ensure(&[CLIENT], "reaching a board")?;
-        let (user_and_host, port) = parse(to.unwrap_or(&board.reach.ssh))?;
+        let (user_and_host, port) = parse(to)?;
         if let Some(identity) = identity.filter(|file| !file.is_file()) {
             bail!("there is no key file {}", identity.display());
         }
         let known_hosts = paths.cache.join("known_hosts");
-        Ok(Host { user_and_host, port, identity: identity.map(PathBuf::from), known_hosts })
+        let (identity, client) = (identity.map(PathBuf::from), CLIENT.name.into());
+        Ok(Host { user_and_host, port, identity, known_hosts, client })
     }
 
     /// Runs a shell script there, its parameters being `$1` and so on; returns what it printed.
@@ -102,8 +112,10 @@ impl Host {
         Ok(())
     }
 
-    fn command(&self, script: &str, parameters: &[&str]) -> Command {
-        let mut command = Command::new("ssh");
+    /// The command that runs a shell script there, its parameters being `$1` and so on, connected
+    /// to input and output of this process unless told otherwise.
+    pub fn command(&self, script: &str, parameters: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
         for option in [
             "BatchMode=yes",
             "ConnectTimeout=20",
@@ -204,9 +216,66 @@ fn progress_bar(length: u64) -> Result<ProgressBar> {
     Ok(ProgressBar::new(length).with_style(ProgressStyle::with_template(template)?))
 }
 
+/// A program that stands for the client in tests.
+#[cfg(test)]
+pub mod fake {
+    use super::*;
+
+    /// What the client does with its last argument, the script: runs it on this machine.
+    pub const RUN: &str = r#"for line; do :; done; exec sh -c "$line""#;
+
+    /// A board at the other end of a client that does what a shell script says.
+    pub fn host(folder: &Path, does: &str) -> Host {
+        let known_hosts = folder.join("known_hosts");
+        let client = program(folder, "ssh", does);
+        Host { user_and_host: "root@board".into(), port: None, identity: None, known_hosts, client }
+    }
+
+    /// A program that is a shell script.
+    ///
+    /// Another process writes it: a file that this one has open, and a child that a test beside
+    /// this one starts inherits, is "busy" and does not run.
+    pub fn program(folder: &Path, name: &str, does: &str) -> PathBuf {
+        let path = folder.join(name);
+        let mut write = Command::new("sh");
+        write.args(["-c", "cat > \"$1\" && chmod +x \"$1\"", "sh"]).arg(&path);
+        let mut writing = write.stdin(Stdio::piped()).spawn().unwrap();
+        write!(writing.stdin.take().unwrap(), "#!/bin/sh\n{does}\n").unwrap();
+        assert!(writing.wait().unwrap().success());
+        path
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_over_there_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = fake::host(folder.path(), fake::RUN);
+        assert_eq!(host.ask("echo \"$1\"", &["a  b"]).unwrap(), "a  b\n");
+        let error = host.ask("echo why >&2; exit 3", &[]).unwrap_err().to_string();
+        assert!(error.contains("on root@board failed") && error.ends_with("why"), "{error}");
+        let nobody = fake::host(folder.path(), "echo 'connection refused' >&2; exit 255");
+        let error = nobody.ask("true", &[]).unwrap_err().to_string();
+        assert_eq!(error, "no board answers at root@board: connection refused");
+        assert!(nobody.run("true", &[]).is_err());
+    }
+
+    #[test]
+    fn a_file_is_sent_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("here"), "spine").unwrap();
+        let to = path("there's/file");
+        let to = to.to_str().unwrap();
+        fake::host(folder.path(), fake::RUN).send(&path("here"), to).unwrap();
+        assert_eq!(std::fs::read(to).unwrap(), b"spine");
+        let garbles = r#"for line; do :; done; tr s S | sh -c "$line""#;
+        let error = fake::host(folder.path(), garbles).send(&path("here"), to).unwrap_err();
+        assert!(error.to_string().contains("received other bytes"), "{error}");
+    }
 
     #[test]
     fn an_address_may_name_a_port() {
