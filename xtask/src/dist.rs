@@ -12,7 +12,7 @@ mod crates;
 mod licences;
 mod memory;
 mod parts;
-mod program;
+pub mod program;
 mod release;
 mod reproducible;
 mod sbom;

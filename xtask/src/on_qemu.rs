@@ -30,7 +30,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::board::Board;
+use crate::cross::{Cross, Places};
 use crate::debian;
+use crate::dist;
 use crate::image;
 use crate::paths::Paths;
 use crate::process;
@@ -82,7 +84,7 @@ pub fn run(paths: &Paths, options: &Options, filter: Option<&str>) -> Result<()>
     let _lock = process::lock(&folder.join("lock"), "testing on the emulated board")?;
     let lab = Lab::new(paths, board, folder)?;
 
-    let program = program(paths, options)?;
+    let program = program(paths, options, &lab)?;
     let mut report = Report::default();
     if wanted.contains(&"parity") {
         report.tell("parity", || parity::run(paths, &program));
@@ -125,11 +127,13 @@ fn on_card(
 }
 
 /// The board's program with its symbols.
-fn program(paths: &Paths, options: &Options) -> Result<PathBuf> {
-    match &options.program {
-        Some(program) => Ok(program.clone()),
-        None => dist::program(paths, BOARD),
+fn program(paths: &Paths, options: &Options, lab: &Lab) -> Result<PathBuf> {
+    if let Some(program) = &options.program {
+        return Ok(program.clone());
     }
+    let (cross, places) = (Cross::find(paths)?, Places::regular(paths)?);
+    let built = dist::program::build(paths, &cross, &places, &lab.folder.join("program"))?;
+    Ok(built.elf)
 }
 
 /// The folder with the card's image and its parts.

@@ -11,42 +11,32 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cross;
-use crate::debian::{self, Program};
+use crate::cross::Cross;
 use crate::paths::{Paths, entries};
 use crate::process;
 
-/// Processors by the emulator's names, and what tract, which reads this machine's `/proc/cpuinfo`
-/// under the emulator, is told that it runs on.
-const PROCESSORS: [(&str, &str); 2] = [("cortex-a72", "a72"), ("max", "neoverse")];
-const EMULATOR: [Program; 3] = [
-    Program { name: "qemu-aarch64-static", package: "qemu-user-static" },
-    Program { name: "/usr/aarch64-linux-gnu/lib/libc.so.6", package: "libc6-arm64-cross" },
-    Program { name: "/usr/aarch64-linux-gnu/lib/libgcc_s.so.1", package: "libgcc-s1-arm64-cross" },
-];
+/// Processors by the emulator's names.
+const PROCESSORS: [&str; 2] = ["cortex-a72", "max"];
 
 /// Compares a program for the board with this machine's; tells how much was compared.
 ///
 /// # Errors
 /// When they differ, and where; when a program or tool does not run.
 pub fn run(paths: &Paths, program: &Path) -> Result<String> {
-    debian::ensure(&EMULATOR, "running programs for AArch64")?;
+    let cross = Cross::find(paths)?;
     let native = process::build_binary(paths, "device", None)?;
     let expected = judged(paths, &mut Command::new(native))?;
     ensure!(!expected.is_empty(), "models/samples or models/zoo is empty");
-    for (processor, kind) in PROCESSORS {
-        let mut command = Command::new(EMULATOR[0].name);
-        command.args(["-cpu", processor, "-L", cross::C_LIBRARY]).arg(program);
-        command.env("TRACT_CPU_AARCH64_KIND", kind);
-        let found = judged(paths, &mut command)?;
+    for processor in PROCESSORS {
+        let found = judged(paths, &mut cross.emulated(program, processor))?;
         let differences = differences(&expected, &found);
         if !differences.is_empty() {
             bail!("x86-64 and {processor} differ:\n{}", differences.join("\n"));
         }
         eprintln!("{processor}: the same bits");
     }
-    let processors = PROCESSORS.map(|(name, _)| name).join(" and ");
-    Ok(format!("{} records the same bits on x86-64, {processors}", expected.len()))
+    let processors = PROCESSORS.join(" and ");
+    Ok(format!("{} records have the same bits on x86-64, {processors}", expected.len()))
 }
 
 /// What a program says of every sample and bundle.
