@@ -204,7 +204,7 @@ fn emulator(start: &Start, ssh: u16, dicom: u16) -> Command {
     let network =
         format!("user,id=net,hostfwd=tcp:127.0.0.1:{ssh}-:22,hostfwd=tcp:127.0.0.1:{dicom}-:11112");
     let mut command = Command::new("qemu-system-aarch64");
-    command.args(["-machine", "virt", "-cpu", cpu]);
+    command.args(["-machine", "virt,acpi=off", "-cpu", cpu]);
     command.args(["-smp", &cores.to_string(), "-m", &memory_mib.to_string()]);
     command.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
     command.args(["-bios", BOOT_LOADER]);
