@@ -27,7 +27,7 @@ use super::write_log::WriteLog;
 
 /// Machines at the same time.
 const AT_ONCE: usize = 2;
-/// Of so many cuts one is made by killing the emulator in addition.
+/// For so many cuts one is made in addition by killing the emulator.
 const CUTS_PER_KILL: usize = 25;
 /// Where an update waits on the board.
 const BUNDLE: &str = "/data/update.raucb";
@@ -55,14 +55,14 @@ pub fn run(lab: &Lab, bundle: &Path, count: usize, seed: u64) -> Result<String> 
     let regions: Vec<_> = partitions.iter().map(|partition| partition.bytes.clone()).collect();
     let chosen = cuts(&recording.log, recording.update.clone(), &regions, count, seed);
     ensure!(!chosen.is_empty(), "the update wrote nothing");
-    let kills = count / CUTS_PER_KILL;
+    let kills = chosen.len().div_ceil(CUTS_PER_KILL);
     eprintln!(
         "the update made {} writes and flushes; {} power cuts and {kills} kills, seed {seed}",
         recording.update.len(),
         chosen.len()
     );
     let mut tally = Tally::default();
-    let failures = try_all(lab, bundle, &recording, &partitions, &chosen, kills, seed, &mut tally)?;
+    let failures = try_all(lab, bundle, &recording, &partitions, &chosen, seed, &mut tally)?;
     let minutes = begun.elapsed().as_secs() / 60;
     let tried = chosen.len() + kills;
     if !failures.is_empty() {
@@ -84,12 +84,14 @@ fn try_all(
     recording: &Recording,
     partitions: &[Partition],
     chosen: &[Cut],
-    kills: usize,
     seed: u64,
     tally: &mut Tally,
 ) -> Result<Vec<String>> {
-    let mut trials: Vec<Trial> = chosen.iter().map(|cut| Trial::Cut(*cut)).collect();
-    trials.extend((0..kills as u64).map(|number| Trial::Kill(draw(&[seed, 3, number]))));
+    let mut trials = Vec::new();
+    for (number, some) in (0..).zip(chosen.chunks(CUTS_PER_KILL)) {
+        trials.push(Trial::Kill(draw(&[seed, 3, number])));
+        trials.extend(some.iter().map(|cut| Trial::Cut(*cut)));
+    }
     let bar = ProgressBar::new(trials.len() as u64);
     let style = "{elapsed_precise} [{wide_bar}] {pos}/{len}, {msg} (about {eta} left)";
     bar.set_style(ProgressStyle::with_template(style)?);
@@ -106,18 +108,24 @@ fn try_all(
                     let result = try_one(lab, bundle, recording, number, trial);
                     let mut shared = shared.lock().unwrap_or_else(|held| held.into_inner());
                     let (failures, tally) = &mut *shared;
-                    match result {
+                    let line = match result {
                         Ok((slot, losses)) => {
-                            tally.add(&place_of(recording, partitions, trial), &slot, losses);
+                            let place = place_of(recording, partitions, trial);
+                            tally.add(&place, &slot, losses);
+                            format!("{}, {place}: back in slot {slot}", trial.name(number))
                         }
                         Err(error) => {
-                            let failure = format!("{}: {error:#}", trial.name(number));
-                            bar.println(&failure);
-                            failures.push(failure);
+                            failures.push(format!("{}: {error:#}", trial.name(number)));
+                            format!("{}: BRICK: {error:#}", trial.name(number))
                         }
-                    }
+                    };
                     bar.set_message(format!("{} bricks", failures.len()));
                     bar.inc(1);
+                    // Without a terminal there is no bar to look at.
+                    if bar.is_hidden() || line.contains("BRICK") {
+                        let (done, all) = (bar.position(), trials.len());
+                        bar.suspend(|| eprintln!("{done}/{all} {line}"));
+                    }
                 }
             });
         }
@@ -154,7 +162,7 @@ fn try_one(
             cut.apply(&recording.log, &file)?
         }
         Trial::Kill(seed) => {
-            kill(lab, bundle, &card, recording.install, *seed)?;
+            kill(lab, bundle, &card, number, recording.install, *seed)?;
             Losses::default()
         }
     };
@@ -168,8 +176,15 @@ fn try_one(
 }
 
 /// Runs the update on a board and kills the emulator in the midst of it.
-fn kill(lab: &Lab, bundle: &Path, card: &Path, install: Duration, seed: u64) -> Result<()> {
-    let mut guest = lab.start(card, "killed")?;
+fn kill(
+    lab: &Lab,
+    bundle: &Path,
+    card: &Path,
+    number: usize,
+    install: Duration,
+    seed: u64,
+) -> Result<()> {
+    let mut guest = lab.start(card, &format!("trial-{number}-killed"))?;
     guest.wait_for_service()?;
     guest.put(bundle, BUNDLE)?;
     let host = guest.host();
