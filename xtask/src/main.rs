@@ -14,6 +14,7 @@ mod cross;
 mod debian;
 mod demo;
 mod fuzz;
+mod image;
 mod kernels;
 mod launch;
 mod lint;
@@ -21,6 +22,7 @@ mod logs;
 mod paths;
 mod peers;
 mod process;
+mod qemu;
 mod setup;
 mod suites;
 mod target;
@@ -71,6 +73,12 @@ enum Task {
     /// Installs cargo-fuzz in the cache folder, where new inputs are kept too. The first build
     /// compiles the inference engine once more, which takes half an hour.
     Fuzz(fuzz::Arguments),
+    /// Make the image of a board's card
+    ///
+    /// Assembled from Debian's packages for the board, the board's program and its bundles, as any
+    /// user, with nothing of the board's run here. Fails when the result exceeds the budget in the
+    /// board's file.
+    Image(image::Arguments),
     /// Compare speed, memory and size with other runtimes on this machine
     ///
     /// Every contender runs the network of a bundle on one 224x224 picture at a time, in a process
@@ -127,6 +135,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
+        Task::Image(arguments) => image::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
