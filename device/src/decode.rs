@@ -2,6 +2,7 @@
 
 mod jpeg;
 pub(crate) mod lengths;
+mod rle;
 
 use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;
@@ -136,9 +137,10 @@ fn radiograph_from_object(object: DefaultDicomObject) -> Result<Radiograph, Deco
         }
     }
     jpeg::check(&object, width, height)?;
-    let picture = picture_from_object(&object, samples)?;
-    drop(object);
-    Ok(Radiograph::from_image(&picture)?)
+    // Both numbers are bounded by now.
+    let (pixels, bytes) = (width as usize * height as usize, (samples * bits.div_ceil(8)) as usize);
+    rle::check(&object, pixels, bytes)?;
+    Ok(Radiograph::from_image(&picture_from_object(object, samples)?)?)
 }
 
 /// The decoder holds the pixels several times over, so their bytes are bounded too.
@@ -149,14 +151,17 @@ fn check_depth(width: u32, height: u32, samples: u32, bits: u32) -> Result<(), D
 }
 
 fn picture_from_object(
-    object: &DefaultDicomObject,
+    object: DefaultDicomObject,
     samples: u32,
 ) -> Result<image::DynamicImage, DecodeError> {
-    let pixels = object.decode_pixel_data_frame(0).map_err(|e| DecodeError::Pixels(causes(&e)))?;
+    let unusable = |error: dicom_pixeldata::Error| DecodeError::Pixels(causes(&error));
+    // The conversion copies the pixels twice more, so the object must be gone by then.
+    let pixels = object.decode_pixel_data_frame(0).map_err(unusable)?.to_owned();
+    drop(object);
     let options = dicom_pixeldata::ConvertOptions::new();
     // A window makes more of 8 bits than 8 bits; colours have none.
     let options = if samples == 1 { options.force_16bit() } else { options };
-    pixels.to_dynamic_image_with_options(0, &options).map_err(|e| DecodeError::Pixels(causes(&e)))
+    pixels.to_dynamic_image_with_options(0, &options).map_err(unusable)
 }
 
 /// An error with all that lies behind it, in one line.

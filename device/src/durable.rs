@@ -3,8 +3,9 @@
 #[cfg(test)]
 pub(crate) mod forgetful;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,9 +19,26 @@ pub(crate) const UNFINISHED: &str = ".part";
 ///
 /// The name itself is durable once the folder is: see [`sync_dir`].
 pub(crate) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    write(dir, name, bytes, None)
+}
+
+/// Writes a file with these permissions, whatever those of new files are otherwise. When this
+/// returns, the name is durable too.
+pub(crate) fn place_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let dir = folder_of(path);
+    write(dir, &name.to_string_lossy(), bytes, Some(mode))?;
+    sync_dir(dir)
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let unfinished = dir.join(format!(".{name}{UNFINISHED}"));
     let written = || -> io::Result<()> {
         let mut file = File::create(&unfinished)?;
+        if let Some(mode) = mode {
+            // Before there is anything to be seen.
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
         file.write_all(bytes)?;
         reach("disk.written");
         file.sync_all()?;
@@ -33,6 +51,11 @@ pub(crate) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
         // Swept at the next start where it cannot be removed now.
         let _ = fs::remove_file(&unfinished);
     })
+}
+
+/// The folder that a path lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the names in a folder durable.

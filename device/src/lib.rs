@@ -19,6 +19,12 @@
 //! - [`event`]: what happens, told to [`log`], [`audit`] trail, [`metrics`], [`panel`] and [`web`];
 //! - [`failpoint`]: where tests let the service die.
 //!
+//! On a board:
+//!
+//! - [`first_boot`]: from an image's defaults and a provisioning file to a configuration;
+//! - [`health`]: is the board well? Decides whether an update stays;
+//! - [`install`]: signed model bundles, one at work and the one before it.
+//!
 //! [`cmd`] is the command line, one file per subcommand.
 //!
 //! Invariants: never links libtorch; judging needs no network; a library function never prints;
@@ -33,7 +39,10 @@ pub mod dicom;
 mod durable;
 pub mod event;
 pub mod failpoint;
+pub mod first_boot;
 pub mod gate;
+pub mod health;
+pub mod install;
 pub mod log;
 pub mod metrics;
 pub mod overlay;

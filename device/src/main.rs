@@ -24,6 +24,9 @@ enum Command {
     Config(cmd::config::ConfigArgs),
     Provision(cmd::provision::ProvisionArgs),
     Audit(cmd::audit::AuditArgs),
+    Health(cmd::health::HealthArgs),
+    FirstBoot(cmd::first_boot::FirstBootArgs),
+    Model(cmd::model::ModelArgs),
     #[command(hide = true)]
     Bench(cmd::bench::BenchArgs),
 }
@@ -37,6 +40,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Config(args) => cmd::config::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Provision(args) => cmd::provision::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => cmd::audit::run(args),
+        Command::Health(args) => cmd::health::run(&args),
+        Command::FirstBoot(args) => cmd::first_boot::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Model(args) => cmd::model::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => cmd::bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

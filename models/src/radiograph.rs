@@ -4,8 +4,11 @@
 
 use std::io::Cursor;
 
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::tiff::TiffDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
 
 /// Longest side accepted, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -102,15 +105,11 @@ impl Radiograph {
             return Err(RadiographError::Empty);
         }
         let format = image::guess_format(bytes).map_err(|_| RadiographError::UnknownFormat)?;
-        if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff) {
-            return Err(RadiographError::UnknownFormat);
-        }
         if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
             return Err(RadiographError::Truncated);
         }
-        let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
-            .into_decoder()
-            .map_err(error_from_decoder)?;
+        let decoder = decoder(format, bytes).ok_or(RadiographError::UnknownFormat)?;
+        let mut decoder = decoder.map_err(error_from_decoder)?;
         let (width, height) = decoder.dimensions();
         check_size(width, height)?;
         let bytes = decoder.total_bytes();
@@ -145,6 +144,28 @@ impl Radiograph {
     pub fn samples(&self) -> &[u16] {
         &self.samples
     }
+}
+
+/// Decoder of a picture; none for formats that scans do not come in.
+///
+/// Each decoder is named: `ImageReader` would link those of all formats that any package asks for,
+/// a megabyte that reads bytes from outside.
+pub fn decoder(
+    format: ImageFormat,
+    bytes: &[u8],
+) -> Option<Result<Box<dyn ImageDecoder + '_>, ImageError>> {
+    let reader = Cursor::new(bytes);
+    let open = || -> Result<Option<Box<dyn ImageDecoder + '_>>, ImageError> {
+        let mut decoder: Box<dyn ImageDecoder> = match format {
+            ImageFormat::Png => Box::new(PngDecoder::with_limits(reader, Limits::default())?),
+            ImageFormat::Jpeg => Box::new(JpegDecoder::new(reader)?),
+            ImageFormat::Tiff => Box::new(TiffDecoder::new(reader)?),
+            _ => return Ok(None),
+        };
+        decoder.set_limits(Limits::default())?;
+        Ok(Some(decoder))
+    };
+    open().transpose()
 }
 
 /// Checks a picture's size before its pixels are decoded.

@@ -87,6 +87,9 @@ pub struct Budget {
     pub scan_ms: u32,
     /// The program without symbols, in MiB.
     pub binary_mib: u32,
+    /// Memory of the program's self-test with the first bundle, under the emulator and with what
+    /// that takes, in MiB.
+    pub memory_mib: u32,
     /// The file system of a slot, in MiB; only with an image.
     pub root_mib: Option<u32>,
 }
@@ -106,6 +109,8 @@ pub struct Image {
     /// Debian's further packages that only this board needs.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Seconds after which the watchdog starts a hanging board again; its hardware has a maximum.
+    pub watchdog_s: u32,
     /// Kernel modules of its hardware, loaded before the card is looked for.
     pub modules: Vec<String>,
     /// Files of the card's first partition, by name, from the unpacked packages.
@@ -163,7 +168,11 @@ impl Board {
         Ok(boards)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Board> {
+    /// Reads a board's file.
+    ///
+    /// # Errors
+    /// When it is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Board> {
         let mut board: Board =
             toml::from_str(text).with_context(|| format!("board file {name}.toml is wrong"))?;
         if board.image.is_some() == board.vendor.is_some() {

@@ -15,15 +15,25 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cached;
+use crate::debian::{self, Program};
 use crate::paths::{self, Paths};
 use crate::process;
 
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// The platform of all boards.
+pub const TARGET: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATORS: [&str; 2] = ["qemu-aarch64-static", "qemu-aarch64"];
 /// The C library that cross-compiled programs are linked with, and run with under the emulator.
 const C_LIBRARY: &str = "/usr/aarch64-linux-gnu";
-/// The compiler of Debian's package `rustc-web`.
+/// What is needed beside a Rust compiler.
+const TOOLS: [Program; 2] = [
+    Program { name: LINKER, package: "gcc-aarch64-linux-gnu" },
+    Program { name: "/usr/aarch64-linux-gnu/lib/libc.so.6", package: "libc6-dev-arm64-cross" },
+];
+const EMULATOR: Program = Program { name: EMULATORS[0], package: "qemu-user-static" };
+/// Debian's package of a current compiler.
+const DEBIAN_COMPILER: &str = "rustc-web";
+/// That compiler.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Debian's standard library for that compiler.
 const DEBIAN_LIBRARY: &str = "libstd-rust-web-dev";
@@ -38,35 +48,43 @@ pub struct Cross {
 #[derive(Debug)]
 enum Compiler {
     /// The one that cargo takes by itself.
-    Active,
+    Active { rustc: OsString },
     /// Debian's, with a folder that has its standard library for the target.
     Debian { sysroot: PathBuf },
 }
 
+/// Folders that a program for boards is built in; nothing in the program tells which.
+#[derive(Debug)]
+pub struct Places {
+    /// The workspace.
+    pub source: PathBuf,
+    /// What is built.
+    pub target: PathBuf,
+    /// Cargo's home folder, with the sources of other packages.
+    pub crates: PathBuf,
+}
+
 impl Cross {
-    /// Finds all tools.
+    /// Finds all tools; installs those that are missing where this process may.
     ///
     /// # Errors
     /// Says what to install when something is missing.
     pub fn find(paths: &Paths) -> Result<Cross> {
-        let emulator = EMULATORS.into_iter().find(|name| is_on_path(name));
-        let libc = Path::new(C_LIBRARY).join("lib/libc.so.6");
-        let Some(emulator) = emulator.filter(|_| is_on_path(LINKER) && libc.exists()) else {
-            bail!(
-                "a linker, a C library or an emulator for AArch64 is missing; on Debian: `apt-get \
-                 install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static`"
-            );
+        let purpose = "building for AArch64";
+        debian::ensure(&TOOLS, purpose)?;
+        let found = EMULATORS.into_iter().find(|name| is_on_path(name));
+        let emulator = match found {
+            Some(emulator) => emulator,
+            None => {
+                debian::ensure(&[EMULATOR], purpose)?;
+                EMULATOR.name
+            }
         };
-        let active = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let compiler = if has_target(&active, &paths.root) {
-            Compiler::Active
-        } else if let Some(version) = debian_version() {
-            Compiler::Debian { sysroot: debian_sysroot(paths, &version)? }
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let compiler = if has_target(&rustc, &paths.root) {
+            Compiler::Active { rustc }
         } else {
-            bail!(
-                "no Rust compiler here builds for AArch64: run `rustup target add {TARGET}`, or on \
-                 Debian `apt-get install rustc-web`"
-            );
+            Compiler::Debian { sysroot: debian_sysroot(paths, &debian_version()?)? }
         };
         Ok(Cross { compiler, emulator })
     }
@@ -80,23 +98,114 @@ impl Cross {
     pub fn cargo(&self, package: &Path, processor: &str, arguments: &[&str]) -> Result<Command> {
         let mut command = process::cargo_in(package);
         command.args(arguments).args(["--target", TARGET]);
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
         let runner = format!("{} -cpu {processor} -L {C_LIBRARY}", self.emulator);
         command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
-        match &self.compiler {
-            Compiler::Active => {
-                command.env("CARGO_TARGET_DIR", package.join("target"));
-            }
-            Compiler::Debian { sysroot } => {
-                let sysroot = sysroot.to_str().context("the cache folder's name is no Unicode")?;
-                command.env("CARGO_TARGET_DIR", package.join("target-debian"));
-                command.env("RUSTC", DEBIAN_RUSTC);
-                // The encoded form allows spaces in the path.
-                command.env("CARGO_ENCODED_RUSTFLAGS", format!("--sysroot\x1f{sysroot}"));
-            }
-        }
+        let folder = match self.compiler {
+            Compiler::Active { .. } => "target",
+            Compiler::Debian { .. } => "target-debian",
+        };
+        command.env("CARGO_TARGET_DIR", package.join(folder));
+        self.compile_with(&mut command, self.flags()?);
         Ok(command)
     }
+
+    /// `cargo` for programs that boards get: whatever of the folders would go into a program is
+    /// replaced by a fixed name, so that the same sources make the same bytes everywhere.
+    ///
+    /// # Errors
+    /// When a folder's name cannot be handed to the compiler.
+    pub fn cargo_in(&self, places: &Places) -> Result<Command> {
+        let [source, target, crates] =
+            [&places.source, &places.target, &places.crates].map(|place| text(place));
+        let [source, target, crates] = [source?, target?, crates?];
+        let mut flags = self.flags()?;
+        for (folder, name) in [(source, "/spinesight"), (crates, "/cargo"), (target, "/target")] {
+            flags.push(format!("--remap-path-prefix={folder}={name}"));
+        }
+        flags.extend(self.library_sources());
+        let mut command = process::cargo_in(&places.source);
+        self.compile_with(&mut command, flags);
+        command.env("CARGO_TARGET_DIR", target).env("CARGO_HOME", crates);
+        let flags_of_c =
+            format!("-ffile-prefix-map={target}=/target -ffile-prefix-map={crates}=/cargo");
+        command.env("CC_aarch64_unknown_linux_gnu", LINKER);
+        command.env("AR_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-ar");
+        command.env("CFLAGS_aarch64_unknown_linux_gnu", flags_of_c);
+        // The commit's time would be no better: what is built once serves later commits.
+        command.env("SOURCE_DATE_EPOCH", "0");
+        // The workspace's own setting holds, not this terminal's.
+        command.env_remove("DEFMT_LOG");
+        Ok(command)
+    }
+
+    /// A program of the board, run as on `processor`; arguments and environment come behind.
+    pub fn emulated(&self, program: &Path, processor: &str) -> Command {
+        let mut command = Command::new(self.emulator);
+        command.args(["-cpu", processor, "-L", C_LIBRARY]).arg(program);
+        // The inference engine would look at this machine's processor.
+        let kind = processor.strip_prefix("cortex-").unwrap_or("generic");
+        command.env("TRACT_CPU_AARCH64_KIND", kind);
+        command
+    }
+
+    /// What the compiler says of itself: `rustc -vV`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn compiler_version(&self) -> Result<String> {
+        let rustc = match &self.compiler {
+            Compiler::Active { rustc } => rustc.as_os_str(),
+            Compiler::Debian { .. } => DEBIAN_RUSTC.as_ref(),
+        };
+        process::output(Command::new(rustc).arg("-vV")).context("the Rust compiler does not run")
+    }
+
+    /// Copyright and licence of Rust's standard library, where the compiler came with them.
+    pub fn library_licence(&self) -> Option<PathBuf> {
+        let file = match &self.compiler {
+            Compiler::Active { rustc } => sysroot_of(rustc)?.join("share/doc/rust/COPYRIGHT"),
+            Compiler::Debian { sysroot } => {
+                sysroot.join("usr/share/doc").join(DEBIAN_LIBRARY).join("copyright")
+            }
+        };
+        file.is_file().then_some(file)
+    }
+
+    /// Hands compiler, linker and flags to cargo.
+    fn compile_with(&self, command: &mut Command, flags: Vec<String>) {
+        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
+        if let Compiler::Debian { .. } = self.compiler {
+            command.env("RUSTC", DEBIAN_RUSTC);
+        }
+        if !flags.is_empty() {
+            // The encoded form allows spaces in paths.
+            command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        }
+    }
+
+    fn flags(&self) -> Result<Vec<String>> {
+        match &self.compiler {
+            Compiler::Active { .. } => Ok(Vec::new()),
+            Compiler::Debian { sysroot } => Ok(vec!["--sysroot".into(), text(sysroot)?.to_owned()]),
+        }
+    }
+
+    /// Where rustup has the standard library's sources, they stand in programs by their place.
+    fn library_sources(&self) -> Option<String> {
+        let Compiler::Active { rustc } = &self.compiler else { return None };
+        let sources = sysroot_of(rustc)?.join("lib/rustlib/src/rust");
+        let version = process::output(Command::new(rustc).arg("-vV"))?;
+        let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: "))?;
+        Some(format!("--remap-path-prefix={}=/rustc/{commit}", sources.to_str()?))
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the folder's name is no Unicode: {}", path.display()))
+}
+
+fn sysroot_of(rustc: &OsStr) -> Option<PathBuf> {
+    process::output(Command::new(rustc).args(["--print", "sysroot"])).map(PathBuf::from)
 }
 
 fn is_on_path(program: &str) -> bool {
@@ -111,11 +220,24 @@ fn has_target(rustc: &OsStr, folder: &Path) -> bool {
     process::output(&mut command).is_some_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// The version of Debian's package of the compiler, where it is installed.
-fn debian_version() -> Option<String> {
-    let mut query = Command::new("dpkg-query");
-    process::output(query.args(["--show", "--showformat=${Version}", "rustc-web"]))
-        .filter(|version| !version.is_empty())
+/// The version of Debian's package of the compiler, which is installed where this process may.
+fn debian_version() -> Result<String> {
+    let version = || {
+        let mut query = Command::new("dpkg-query");
+        process::output(query.args(["--show", "--showformat=${Version}", DEBIAN_COMPILER]))
+            .filter(|version| !version.is_empty())
+    };
+    if version().is_none() && debian::may_install() {
+        eprintln!("installing a Rust compiler that builds for AArch64: {DEBIAN_COMPILER}");
+        debian::install(&[DEBIAN_COMPILER])?;
+    }
+    let Some(version) = version() else {
+        bail!(
+            "no Rust compiler here builds for AArch64: run `rustup target add {TARGET}`, or on \
+             Debian `apt-get install {DEBIAN_COMPILER}`"
+        );
+    };
+    Ok(version)
 }
 
 /// A folder with the standard library of the target, made once per version.
@@ -189,18 +311,52 @@ mod tests {
         assert!(!has_target("no-such-program-anywhere".as_ref(), Path::new("/")));
     }
 
+    fn debian() -> Cross {
+        Cross {
+            compiler: Compiler::Debian { sysroot: "/the cache".into() },
+            emulator: EMULATORS[0],
+        }
+    }
+
+    fn variable(command: &Command, name: &str) -> String {
+        let found = command.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
+        found.unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     #[test]
     fn programs_run_under_the_emulator_as_on_the_processor() {
-        let sysroot = PathBuf::from("/the cache");
-        let cross = Cross { compiler: Compiler::Debian { sysroot }, emulator: EMULATORS[0] };
-        let command = cross.cargo(Path::new("/p"), "cortex-a72", &["test"]).unwrap();
-        let variable = |name: &str| {
-            let found = command.get_envs().find(|(key, _)| *key == name)?.1?;
-            Some(found.to_string_lossy().into_owned())
-        };
-        let runner = variable("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap();
+        let command = debian().cargo(Path::new("/p"), "cortex-a72", &["test"]).unwrap();
+        let runner = variable(&command, "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER");
         assert!(runner.starts_with("qemu-aarch64-static -cpu cortex-a72 "));
-        assert_eq!(variable("CARGO_ENCODED_RUSTFLAGS").unwrap(), "--sysroot\u{1f}/the cache");
-        assert_eq!(variable("CARGO_TARGET_DIR").unwrap(), "/p/target-debian");
+        assert_eq!(variable(&command, "CARGO_ENCODED_RUSTFLAGS"), "--sysroot\u{1f}/the cache");
+        assert_eq!(variable(&command, "CARGO_TARGET_DIR"), "/p/target-debian");
+    }
+
+    #[test]
+    fn a_boards_program_is_built_with_fixed_names_for_all_folders() {
+        let places =
+            Places { source: "/s s".into(), target: "/t".into(), crates: "/h/.cargo".into() };
+        let command = debian().cargo_in(&places).unwrap();
+        let flags = variable(&command, "CARGO_ENCODED_RUSTFLAGS");
+        let flags: Vec<&str> = flags.split('\x1f').collect();
+        let expected = [
+            "--sysroot",
+            "/the cache",
+            "--remap-path-prefix=/s s=/spinesight",
+            "--remap-path-prefix=/h/.cargo=/cargo",
+            "--remap-path-prefix=/t=/target",
+        ];
+        assert_eq!(flags, expected);
+        let flags = variable(&command, "CFLAGS_aarch64_unknown_linux_gnu");
+        assert!(flags.contains("-ffile-prefix-map=/t=/target"), "{flags}");
+        assert_eq!(variable(&command, "CARGO_HOME"), "/h/.cargo");
+    }
+
+    #[test]
+    fn an_emulated_program_is_told_which_processor_it_has() {
+        let command = debian().emulated(Path::new("/p"), "cortex-a76");
+        assert_eq!(variable(&command, "TRACT_CPU_AARCH64_KIND"), "a76");
+        let words: Vec<_> = command.get_args().collect();
+        assert_eq!(words, ["-cpu", "cortex-a76", "-L", C_LIBRARY, "/p"]);
     }
 }

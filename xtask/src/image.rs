@@ -11,13 +11,9 @@ mod boot;
 mod card;
 mod modules;
 mod packages;
-mod program;
-mod release;
 mod root;
-mod scratch;
-mod settings;
 mod tools;
-mod verity;
+pub mod verity;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,12 +22,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::board::Board;
+use crate::cross::{Cross, Places};
 use crate::debian;
+use crate::dist::program::{self, Program};
+use crate::dist::release::Release;
 use crate::paths::Paths;
-
-use program::Program;
-use release::Release;
-use scratch::Scratch;
+use crate::scratch::Scratch;
 
 /// Command line of the image.
 #[derive(clap::Args)]
@@ -42,7 +38,7 @@ pub struct Arguments {
     /// Folder for the image and its parts [default: `dist/BOARD`]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The board's program [default: the one that `cargo xtask dist` built]
+    /// The board's program, with symbols [default: built as `cargo xtask dist` does]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Provisioning file for the card's first partition, consumed at the first start
@@ -89,7 +85,25 @@ pub struct Made {
     pub program_budget: u64,
 }
 
+impl Arguments {
+    /// For an image of a board in a folder, with development keys.
+    pub fn of(board: &str, out: &Path, program: &Path) -> Arguments {
+        Arguments {
+            board: board.to_owned(),
+            out: Some(out.to_owned()),
+            program: Some(program.to_owned()),
+            provision: None,
+            keyring: None,
+            model_key: None,
+            json: false,
+        }
+    }
+}
+
 /// Makes the image and prints what became of it.
+///
+/// # Errors
+/// When a part is missing, a tool fails, or the result passes its budget.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let made = make(paths, arguments)?;
     if arguments.json {
@@ -100,16 +114,19 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     check_budget(&made)
 }
 
-fn make(paths: &Paths, arguments: &Arguments) -> Result<Made> {
+/// Makes the image.
+///
+/// # Errors
+/// When a part is missing or a tool fails.
+pub fn make(paths: &Paths, arguments: &Arguments) -> Result<Made> {
     let board = Board::find(paths, &arguments.board)?;
     let image = board.image()?;
     debian::ensure(&tools::NEEDED, "the image")?;
-    let given = arguments.program.as_deref();
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("dist").join(&board.name));
     fs::create_dir_all(&out).with_context(|| format!("cannot write in {}", out.display()))?;
     let scratch = Scratch::new(&out.join(".work"))?;
-    let program = Program::prepare(paths, given, &scratch)?;
-    let release = Release::read(paths, &board, &program)?;
+    let program = program(paths, arguments.program.as_deref(), &scratch.path("program"))?;
+    let release = Release::read(&paths.root)?;
 
     eprintln!("1/4 packages");
     let packages = packages::ensure(paths, image)?;
@@ -117,9 +134,9 @@ fn make(paths: &Paths, arguments: &Arguments) -> Result<Made> {
     let keys = root::Keys::find(paths, arguments.keyring.clone(), arguments.model_key.clone())?;
     let tree = root::assemble(paths, &board, &packages, &program, &release, &keys, &scratch)?;
     let root = out.join("root.img");
-    let verity = verity::pack(&tree, &release, &root)?;
+    let verity = verity::pack(&tree, release.time, &root)?;
     eprintln!("3/4 kernel and initial RAM disk");
-    let slot = boot::assemble(paths, image, &packages, &verity, &release, &scratch)?;
+    let slot = boot::assemble(paths, image, &packages, &verity, release.time, &scratch)?;
     eprintln!("4/4 card");
     let card = card::assemble(
         paths,
@@ -129,20 +146,20 @@ fn make(paths: &Paths, arguments: &Arguments) -> Result<Made> {
             packages: &packages,
             root: &root,
             provision: arguments.provision.as_deref(),
-            release: &release,
+            time: release.time,
         },
         &scratch,
         &out,
     )?;
     let release_file = out.join("release");
-    fs::write(&release_file, release.text())?;
+    fs::write(&release_file, release.text(&board, &program.build_id))?;
     let mib = |mib: u32| u64::from(mib) << 20;
     Ok(Made {
         card_bytes: size(&card.card)?,
         root_bytes: size(&root)?,
         kernel_bytes: size(&slot.kernel)?,
         initrd_bytes: size(&slot.initrd)?,
-        program_bytes: size(program.file())?,
+        program_bytes: program.size()?,
         root_budget: board.budget.root_mib.map_or(u64::MAX, mib),
         program_budget: mib(board.budget.binary_mib),
         board: board.name.clone(),
@@ -151,6 +168,13 @@ fn make(paths: &Paths, arguments: &Arguments) -> Result<Made> {
         root,
         release: release_file,
     })
+}
+
+fn program(paths: &Paths, given: Option<&Path>, folder: &Path) -> Result<Program> {
+    match given {
+        Some(given) => program::take(given, folder),
+        None => program::build(paths, &Cross::find(paths)?, &Places::regular(paths)?, folder),
+    }
 }
 
 fn size(file: &Path) -> Result<u64> {

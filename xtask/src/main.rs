@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`logs`], [`lint`],
-//! [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`flash`],
+//! [`keys`], [`update`] (`bundle`), [`deploy`], [`fleet`], [`logs`], [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -13,21 +13,30 @@ mod cached;
 mod cross;
 mod debian;
 mod demo;
+mod deploy;
+mod dist;
+mod flash;
+mod fleet;
 mod fuzz;
 mod image;
 mod kernels;
+mod keys;
 mod launch;
 mod lint;
 mod logs;
 mod paths;
 mod peers;
 mod process;
-mod qemu;
+mod remote;
+mod report;
+mod scratch;
 mod setup;
+mod ssh;
 mod suites;
 mod target;
 mod test;
 mod tidy;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -86,6 +95,42 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Build the program for a board and pack it with its models, services and papers
+    ///
+    /// Cross-builds the tracked files (half an hour of processor time at first), checks size and
+    /// memory against the board's budget, and makes an archive that is the same for the same
+    /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
+    /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
+    Dist(dist::Arguments),
+    /// Make the keys that updates are signed with
+    ///
+    /// Development keys are made by themselves when they are first needed, and kept in the cache
+    /// folder. Release keys are made only with --out, or elsewhere, and named with --key.
+    Keys(keys::Arguments),
+    /// Make a signed update of a board, or of its model alone
+    ///
+    /// A board's update holds a slot's two partitions, from `cargo xtask image`, and is checked
+    /// here as the board checks it. Its name says what it is for, which version, and whether it is
+    /// signed for boards in development only, or not at all.
+    Bundle(update::Arguments),
+    /// Bring a release, or a model alone, onto a running board
+    ///
+    /// Over SSH. A board with an image of ours gets an update into its idle slot, restarts into
+    /// it, and keeps it when it is well; else it goes back by itself. A board with its vendor's
+    /// system gets an archive into a folder of its own beside the running one. The exit status is
+    /// 0 only when the new one runs and has proven itself.
+    Deploy(deploy::Arguments),
+    /// Write an image to a card or a file, and read it back
+    ///
+    /// Refuses disks that are mounted, in use, the system's, not removable or too large, and asks
+    /// for the disk's name. Until all of it is verified, the card does not boot: an interrupted or
+    /// failed card is never half-good. The receipt is saved beside the image.
+    Flash(flash::Arguments),
+    /// Simulate staged updates of thousands of boards, and the rule that stops bad ones
+    ///
+    /// Good and bad updates go out in waves; the rule of xtask/fleet.md and two naive ones watch.
+    /// Fails when the rule does not keep its promises. No board is touched.
+    Fleet(fleet::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -137,6 +182,12 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
         Task::Image(arguments) => image::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Dist(arguments) => dist::run(&paths, &arguments),
+        Task::Keys(arguments) => keys::run(&paths, &arguments),
+        Task::Bundle(arguments) => update::run(&paths, &arguments),
+        Task::Deploy(arguments) => deploy::run(&paths, &arguments),
+        Task::Flash(arguments) => flash::run(&paths, &arguments),
+        Task::Fleet(arguments) => fleet::run(&arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),

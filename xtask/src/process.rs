@@ -63,6 +63,20 @@ pub fn output(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// Standard output of a command that says nothing unless it fails.
+///
+/// # Errors
+/// When it cannot be started or does not succeed; the message holds what it said.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {}", line(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} failed ({}): {}", line(command), output.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Replaces this process by a command, so that signals and the exit status are the command's.
 ///
 /// # Errors
@@ -91,11 +105,20 @@ fn build(paths: &Paths, kind: &str, name: &str, libtorch: Option<&Libtorch>) -> 
     }
     let mut command = cargo(paths, &paths.target);
     command.arg("build").args(SELECTION).args([&format!("--{kind}"), name]);
-    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     if let Some(libtorch) = libtorch {
         libtorch.apply(&mut command);
     }
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", line(&command)))?;
+    built(&mut command, kind, name)
+}
+
+/// Runs a `cargo build` and says where cargo put the executable `name` of a kind: `bin` or
+/// `example`.
+///
+/// # Errors
+/// When it does not build.
+pub fn built(command: &mut Command, kind: &str, name: &str) -> Result<PathBuf> {
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", line(command)))?;
     let messages = child.stdout.take().context("cargo's output is not connected")?;
     let mut executable = None;
     for message in BufReader::new(messages).lines() {
@@ -151,6 +174,13 @@ mod tests {
         let error = run(Command::new("false").arg("--why")).unwrap_err().to_string();
         assert!(error.contains("`false --why` failed"), "{error}");
         assert!(run(&mut Command::new("true")).is_ok());
+    }
+
+    #[test]
+    fn a_silent_commands_failure_holds_what_it_said() {
+        let error = capture(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
+        assert!(error.to_string().ends_with(": why"), "{error}");
+        assert_eq!(capture(Command::new("echo").arg("spine")).unwrap(), "spine\n");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::kernels::{self, Machine};
 use crate::lint;
 use crate::paths::Paths;
 use crate::peers;
 use crate::process;
+use crate::remote::machine::Machine;
+use crate::remote::{self, Address};
+use crate::report::Report;
 use crate::setup::{self, Libtorch};
 use crate::suites::{self, Suite};
 use crate::tidy;
@@ -21,9 +22,15 @@ pub struct Arguments {
     /// Run only the tests whose path contains EXPR, and neither formatting nor tidiness
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
-    /// Run the convolution kernels' tests, and no others, on another machine
+    /// Run what there is for another machine, and no other tests: `qemu-aarch64` (emulated
+    /// processors with and without dot products), or a board of `xtask/boards` over SSH
     #[arg(long, value_name = "MACHINE", conflicts_with_all = ["filter", "cargo"])]
     on: Option<Machine>,
+    /// With --on: only the tests of these packages [default: kernels, models, panel]
+    #[arg(long, value_name = "PACKAGES", value_delimiter = ',', requires = "on")]
+    packages: Vec<remote::test::Package>,
+    #[command(flatten)]
+    address: Address,
     /// Run these suites, and no other tests; they install what they need
     #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with_all = ["filter", "on", "cargo"])]
     with: Vec<Suite>,
@@ -52,8 +59,12 @@ impl Arguments {
 /// # Errors
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
-    if let Some(Machine::QemuAarch64) = arguments.on {
-        return kernels::test(paths);
+    match &arguments.on {
+        Some(Machine::QemuAarch64) => return remote::test::emulated(paths, &arguments.packages),
+        Some(Machine::Board(name)) => {
+            return remote::test::on_board(paths, name, &arguments.address, &arguments.packages);
+        }
+        None => {}
     }
     if !arguments.with.is_empty() {
         return suites::run(paths, &arguments.with);
@@ -115,44 +126,19 @@ fn test_workspace(
     process::run(&mut command)
 }
 
-/// What ran, and how it ended.
-#[derive(Default)]
-struct Report {
-    lines: Vec<String>,
-    failed: Vec<&'static str>,
-}
-
-impl Report {
-    fn step(&mut self, name: &'static str, check: impl FnOnce() -> Result<()>) {
-        eprintln!("\n== {name}");
-        let started = Instant::now();
-        let result = check();
-        let word = if result.is_ok() { "passed" } else { "FAILED" };
-        self.lines.push(format!("{word}  {name} ({} s)", started.elapsed().as_secs()));
-        if let Err(error) = result {
-            eprintln!("{name}: {error:#}");
-            self.failed.push(name);
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        eprintln!("\n{}", self.lines.join("\n"));
-        if !self.failed.is_empty() {
-            bail!("failed: {}", self.failed.join(", "));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::{Args, FromArgMatches};
+
     use super::*;
 
     #[test]
     fn packages_are_recognised_before_the_test_programs_arguments() {
         let check = |line: &[&str], expected: bool| {
             let cargo = line.iter().map(OsString::from).collect();
-            let arguments = Arguments { filter: None, on: None, with: Vec::new(), cargo };
+            let none = Arguments::augment_args(clap::Command::new("test"));
+            let none = none.get_matches_from(["test"]);
+            let arguments = Arguments { cargo, ..Arguments::from_arg_matches(&none).unwrap() };
             assert_eq!(arguments.names_packages(), expected, "{line:?}");
         };
         check(&[], false);
@@ -160,26 +146,5 @@ mod tests {
         check(&["-pdevice"], true);
         check(&["--package=device"], true);
         check(&["--release", "--", "-p"], false);
-    }
-
-    #[test]
-    fn one_failure_fails_the_whole_and_later_steps_still_run() {
-        let mut report = Report::default();
-        let mut ran = false;
-        report.step("first", || bail!("broken"));
-        report.step("second", || {
-            ran = true;
-            Ok(())
-        });
-        assert!(ran);
-        let error = report.finish().unwrap_err().to_string();
-        assert_eq!(error, "failed: first");
-    }
-
-    #[test]
-    fn no_failure_is_success() {
-        let mut report = Report::default();
-        report.step("only", || Ok(()));
-        assert!(report.finish().is_ok());
     }
 }

@@ -1,13 +1,12 @@
 //! `device provision`: what the page needs before others may reach it.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::durable::place_file;
 use crate::web::{provision, secret};
 
 /// Make the page's sign-in secret and a certificate for HTTPS.
@@ -47,23 +46,13 @@ pub fn run(args: &ProvisionArgs) -> anyhow::Result<()> {
         bail!("{out} has {there} already: --replace makes new ones, and the old secret ends");
     }
     for (name, content) in files {
-        write_private(&args.out.join(name), content)?;
+        let path = args.out.join(name);
+        // For its owner alone.
+        place_file(&path, content.as_bytes(), 0o600)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("Sign-in secret, shown this once: {secret}");
     println!("Certificate, SHA-256 for comparison at the first visit:");
     println!("{}", certificate.fingerprint);
     Ok(())
-}
-
-/// Writes a file that its owner alone may read.
-fn write_private(path: &Path, content: &str) -> anyhow::Result<()> {
-    let written = || -> std::io::Result<()> {
-        let aside = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(aside, path)
-    };
-    written().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,13 +1,16 @@
 //! `device scan`: judge picture files.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
+use image::codecs::png::PngEncoder;
+use image::{ImageBuffer, ImageResult, PixelWithColorType};
 use models::radiograph::Radiograph;
 
 use super::bundle_dirs;
@@ -153,7 +156,7 @@ impl Pictures {
     fn write(dir: &Path, stem: &str, scan: &Radiograph) -> anyhow::Result<Self> {
         let grey = picture_from_scan(scan);
         let path = format!("{stem}.scan.png");
-        grey.save(dir.join(&path)).with_context(|| format!("cannot write {path}"))?;
+        save(&grey, &dir.join(&path))?;
         let picture = Picture { path, width: scan.width(), height: scan.height() };
         Ok(Self { dir: dir.to_path_buf(), stem: stem.to_string(), grey, picture })
     }
@@ -162,11 +165,23 @@ impl Pictures {
     fn write_overlay(&self, bundle: &str, judgement: &Judgement) -> anyhow::Result<Option<String>> {
         let Some(map) = &judgement.cam else { return Ok(None) };
         let name = format!("{}.{bundle}.overlay.png", self.stem);
-        overlay_on_picture(&self.grey, &map.heat, judgement.frame)
-            .save(self.dir.join(&name))
-            .with_context(|| format!("cannot write {name}"))?;
+        let overlay = overlay_on_picture(&self.grey, &map.heat, judgement.frame);
+        save(&overlay, &self.dir.join(&name))?;
         Ok(Some(name))
     }
+}
+
+/// Writes a picture as PNG.
+fn save<P>(picture: &ImageBuffer<P, Vec<u8>>, path: &Path) -> anyhow::Result<()>
+where
+    P: PixelWithColorType<Subpixel = u8>,
+{
+    let write = || -> ImageResult<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        picture.write_with_encoder(PngEncoder::new(&mut file))?;
+        Ok(file.flush()?)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Names for output files: a source's own, numbered where two sources share it.

@@ -1,6 +1,7 @@
 //! The configuration file of `device serve`: one TOML file, every key documented by
 //! [`example`], all mistakes reported at once.
 
+mod first_boot;
 mod reader;
 mod setting;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use toml::Table;
 
+pub use first_boot::FirstBoot;
 pub use reader::Mistake;
 use reader::{Reader, Section};
 pub use setting::AeTitle;

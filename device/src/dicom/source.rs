@@ -5,14 +5,12 @@
 
 mod raw;
 
-use std::io::Cursor;
-
 use dicom_core::Tag;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageFormat, ImageReader};
-use models::radiograph::check_size;
+use image::{ImageDecoder, ImageFormat};
+use models::radiograph::{self, check_size};
 use sha2::{Digest, Sha256};
 
 use crate::decode::PREAMBLE;
@@ -279,10 +277,7 @@ impl Source {
 
     fn from_picture(bytes: &[u8]) -> Result<Self, SourceError> {
         let format = image::guess_format(bytes).map_err(|_| SourceError::Unknown)?;
-        if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff) {
-            return Err(SourceError::Unknown);
-        }
-        let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder();
+        let decoder = radiograph::decoder(format, bytes).ok_or(SourceError::Unknown)?;
         let mut decoder = decoder.map_err(|_| SourceError::Unknown)?;
         let stored = decoder.dimensions();
         let lying = matches!(

@@ -115,8 +115,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     found.ok().filter(|all| !all.is_empty()).ok_or_else(content)
 }
 
-/// Chosen here, so that no process-wide default is needed.
-fn provider() -> Arc<CryptoProvider> {
+/// The cryptography of all TLS here: chosen, so that no process-wide default is needed.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -4,7 +4,11 @@
  * Forgets: with DISK_STORE set, every fsync and fdatasync below DISK_ROOT notes what is then
  * durable: the content of a file (f.INODE), or the names in a folder (d.INODE). Whatever was
  * written, made, renamed or removed after that is not there: the strictest disk that keeps its
- * word. Noted inodes stay open so that their numbers are not used again.
+ * word. Noted inodes stay open so that their numbers are not used again. Symbolic links are part
+ * of the names in a folder.
+ *
+ * Loses power: while the file DISK_CUT exists and holds N, the process dies behind its Nth fsync
+ * or fdatasync below DISK_ROOT.
  *
  * Fails: while the file DISK_FAULT exists and holds "N ERRNO", calls that change something below
  * a folder named spool, or another one that DISK_PART names, fail with ERRNO, all but the first N.
@@ -15,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,11 +90,28 @@ static void note_folder(const char *path, const char *to) {
     if (!folder || !list) abort();
     for (struct dirent *entry; (entry = readdir(folder));) {
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        if (entry->d_type == DT_LNK) {
+            char target[PATH_MAX] = "";
+            if (readlinkat(dirfd(folder), entry->d_name, target, PATH_MAX - 1) < 0) abort();
+            fprintf(list, "l %s %s\n", target, entry->d_name);
+            continue;
+        }
         char kind = entry->d_type == DT_DIR ? 'd' : 'f';
         fprintf(list, "%c %lu %s\n", kind, (unsigned long)entry->d_ino, entry->d_name);
     }
     fclose(list);
     closedir(folder);
+}
+
+static void cut(void) {
+    static long syncs;
+    const char *plan = getenv("DISK_CUT");
+    FILE *file = plan ? fopen(plan, "r") : NULL;
+    if (!file) return;
+    long last = 0;
+    int read = fscanf(file, "%ld", &last);
+    fclose(file);
+    if (read == 1 && ++syncs == last) kill(getpid(), SIGKILL);
 }
 
 static void note(int fd) {
@@ -102,6 +124,7 @@ static void note(int fd) {
     if (access(to, F_OK) != 0 && dup(fd) < 0) abort();
     if (is_folder) note_folder(path, to);
     else note_file(fd, to);
+    cut();
 }
 
 int fsync(int fd) {

@@ -1,10 +1,79 @@
 //! A disk that forgets what was not synced and fails when told, for tests: see `forgetful.c`.
 
-use std::fs;
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+
+/// Names the folder of a child's world.
+pub(crate) const CHILD: &str = "SPINESIGHT_TEST_CHILD";
+
+/// This test binary, to run one of its ignored tests in a world.
+pub(crate) fn child(test: &str, dir: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().expect("has a name"));
+    command.args(["--exact", test, "--ignored", "--test-threads=1", "-q"]);
+    command.env(CHILD, dir).stdout(Stdio::null());
+    command
+}
+
+/// The child's folder and its disk in it, made durable as it is: the power may be cut from now on.
+/// None where no parent says so.
+pub(crate) fn begin() -> Option<(PathBuf, PathBuf)> {
+    let dir = PathBuf::from(env::var_os(CHILD)?);
+    let disk = dir.join("disk");
+    sync_all(&disk);
+    fs::rename(dir.join("plan"), dir.join("cut")).expect("renames");
+    Some((dir, disk))
+}
+
+fn sync_all(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("lists") {
+        let entry = entry.expect("entry");
+        let kind = entry.file_type().expect("a kind");
+        if kind.is_dir() {
+            sync_all(&entry.path());
+        } else if kind.is_file() {
+            File::open(entry.path()).expect("opens").sync_all().expect("syncs");
+        }
+    }
+    super::sync_dir(dir).expect("syncs");
+}
+
+/// Lets a child, an ignored test, work on a disk that `prepare` made, and cuts the power at each
+/// of its durable steps in turn. `check` gets the disk as a kill leaves it, and as a cut leaves it
+/// that takes everything not synced; and the child's folder. Returns how many steps there were.
+pub(crate) fn cut_at_every_step(
+    test: &str,
+    prepare: impl Fn(&Path, &Path),
+    check: impl Fn(&Path, &Path),
+) -> usize {
+    let tools = fast_dir();
+    let library = library(tools.path());
+    for step in 1.. {
+        let dir = fast_dir();
+        let [disk, store, restored] = ["disk", "store", "restored"].map(|it| dir.path().join(it));
+        fs::create_dir_all(&disk).expect("makes");
+        fs::create_dir_all(&store).expect("makes");
+        prepare(&disk, dir.path());
+        fs::write(dir.path().join("plan"), step.to_string()).expect("writes");
+        let mut command = on_disk(child(test, dir.path()), &library, &disk);
+        command.env("DISK_STORE", &store).env("DISK_CUT", dir.path().join("cut"));
+        let status = command.status().expect("runs");
+        let was_cut = status.signal() == Some(9);
+        assert!(was_cut || status.success(), "step {step}: {status}");
+        restore(&store, &disk, &restored);
+        check(&restored, dir.path());
+        check(&disk, dir.path());
+        if !was_cut {
+            return step - 1;
+        }
+    }
+    0
+}
 
 /// Compiles the disk into a folder; returns the library to preload.
 pub(crate) fn library(dir: &Path) -> PathBuf {
@@ -43,12 +112,14 @@ fn restore_folder(store: &Path, inode: u64, to: &Path) {
     for entry in list.lines() {
         let mut parts = entry.splitn(3, ' ');
         let mut part = || parts.next().expect("has three parts");
-        let (kind, inode, name) = (part(), part().parse::<u64>().expect("a number"), part());
-        if kind == "d" {
-            restore_folder(store, inode, &to.join(name));
-        } else {
-            let content = fs::read(store.join(format!("f.{inode}"))).unwrap_or_default();
-            fs::write(to.join(name), content).expect("writes");
+        let (kind, what, path) = (part(), part(), to.join(part()));
+        match kind {
+            "d" => restore_folder(store, what.parse().expect("a number"), &path),
+            "l" => symlink(what, path).expect("links"),
+            _ => {
+                let content = fs::read(store.join(format!("f.{what}"))).unwrap_or_default();
+                fs::write(path, content).expect("writes");
+            }
         }
     }
 }

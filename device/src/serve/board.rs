@@ -1,5 +1,6 @@
 //! What the page sees of the service.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,12 @@ use tokio::sync::broadcast;
 
 use super::hub::Hub;
 use super::judge::{OVERLAY_PICTURE, SCAN_PICTURE, SIZE};
-use super::keeper::temperature;
 use super::model::ModelState;
 use super::pulse::Pulses;
 use super::signals::acknowledge;
 use crate::audit::Entry;
 use crate::event::{Event, ScanId};
+use crate::health::temperature::{self, HOT};
 use crate::spool::{self, Counts, Spool, SpoolError};
 use crate::web::board::{
     Acknowledged, Board, BoardError, BundleView, Delivery, DeliveryState, Destination, Disk,
@@ -22,8 +23,6 @@ use crate::web::board::{
 
 /// A problem is told of for this long after it last showed.
 const RECENT: Duration = Duration::from_secs(60);
-/// From here a processor slows itself down.
-const HOT: f32 = 85.0;
 
 /// The service as the page sees it.
 pub(super) struct View {
@@ -57,7 +56,7 @@ impl Board for View {
         let counts = self.spool.counts().unwrap_or_default();
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let disk = self.disk();
-        let temperature = temperature();
+        let temperature = temperature::hottest(Path::new(temperature::ZONES));
         let degraded = self.degraded(&counts, &model, temperature);
         let (at, passed) = model.self_test;
         Health {

@@ -1,6 +1,5 @@
-//! Housekeeping: what expires, how full the disk is, how warm the board.
+//! Housekeeping: what expires, how full the disk is.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use super::worker::{Step, Worker};
@@ -45,14 +44,4 @@ impl Keeper {
         }
         Ok(Step::Later(ROUND))
     }
-}
-
-/// The hottest of the board's sensors, in degrees Celsius.
-pub(super) fn temperature() -> Option<f32> {
-    let zones = fs::read_dir("/sys/class/thermal").ok()?;
-    let degrees = zones.flatten().filter_map(|zone| {
-        let text = fs::read_to_string(zone.path().join("temp")).ok()?;
-        Some(text.trim().parse::<f32>().ok()? / 1_000.0)
-    });
-    degrees.filter(|degrees| (-40.0..200.0).contains(degrees)).max_by(f32::total_cmp)
 }

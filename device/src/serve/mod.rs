@@ -54,6 +54,7 @@ use intake::Intake;
 use keeper::Keeper;
 use model::Model;
 use pulse::{Pulse, Pulses};
+pub use setup::engine as engine_options;
 pub use stop::Stop;
 use worker::Worker;
 

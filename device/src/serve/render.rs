@@ -1,9 +1,12 @@
 //! The renderer: makes the result objects of judged scans.
 
 use std::fs;
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chrono::{DateTime, FixedOffset, Local, TimeZone};
+use image::DynamicImage;
+use image::codecs::png::PngDecoder;
 use models::preprocess::Letterbox;
 
 use super::judge::{HEAT, OVERLAY_PICTURE, SCAN_PICTURE};
@@ -79,7 +82,8 @@ fn judged(
 ) -> Result<results::Judged, String> {
     let picture = if record.overlay.is_some() { OVERLAY_PICTURE } else { SCAN_PICTURE };
     let png = spool.file(work.id, picture).map_err(|error| error.to_string())?;
-    let overlay = image::load_from_memory(&png).map_err(|error| error.to_string())?.into_rgb8();
+    let overlay = PngDecoder::new(Cursor::new(&png)).and_then(DynamicImage::from_decoder);
+    let overlay = overlay.map_err(|error| error.to_string())?.into_rgb8();
     let heat = spool.file(work.id, HEAT).ok().map(|bytes| Heat {
         values: bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
         frame: Letterbox::fit(source.columns, source.rows),

@@ -37,7 +37,8 @@ pub(super) fn log(config: &Config) -> LogOptions {
     }
 }
 
-pub(super) fn engine(config: &Config) -> EngineOptions {
+/// How the configuration wants networks to be run.
+pub fn engine(config: &Config) -> EngineOptions {
     let threads = match config.board.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         threads => threads,

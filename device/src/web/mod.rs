@@ -26,7 +26,7 @@ mod limit;
 mod live;
 mod pages;
 mod person;
-mod random;
+pub(crate) mod random;
 mod routes;
 mod session;
 mod sign_in;

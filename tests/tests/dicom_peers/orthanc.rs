@@ -107,7 +107,7 @@ fn receive_and_check(board: &Board, orthanc: &Orthanc) {
 fn bundle(board: &Board) -> String {
     let text = board.audit_text();
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-    let judged = lines.filter(|line: &Value| line["event"] == "judged").last();
+    let judged = lines.filter(|line: &Value| line["event"] == "judged").next_back();
     judged.expect("the scan was judged")["bundle"].as_str().expect("a digest").to_owned()
 }
 

@@ -23,6 +23,9 @@ const DEEP_SIDE: u16 = 3_968;
 const LARGEST: usize = 99_000_000;
 /// Pixels in a run: longer ones look suspicious to decoders.
 const RUN: usize = 32;
+/// Most runs in a plane: those of the largest picture that is judged, and the object stays small
+/// enough to be taken where its picture is larger still.
+const MOST_RUNS: usize = 1 << 21;
 /// What becomes of a scan.
 const JUDGED: &str = "judged";
 const UNJUDGED: &str = "unjudged";
@@ -180,7 +183,7 @@ fn whole(object: InMemDicomObject, syntax: &str) -> DefaultDicomObject {
 /// Black pixels run-length encoded (PS3.5 annex G), at most 15 planes.
 fn run_length([side, samples, bits]: Format) -> Vec<u8> {
     let planes = (u32::from(samples) * u32::from(bits / 8)).min(15);
-    let runs = (usize::from(side) * usize::from(side)).div_ceil(RUN);
+    let runs = (usize::from(side) * usize::from(side)).div_ceil(RUN).min(MOST_RUNS);
     let plane = [(257 - RUN) as u8, 0].repeat(runs);
     let mut bytes = planes.to_le_bytes().to_vec();
     for place in 0..15 {

@@ -10,11 +10,10 @@ use anyhow::{Context, Result};
 use crate::board::Image;
 use crate::image::modules;
 use crate::image::packages::Packages;
-use crate::image::release::Release;
-use crate::image::scratch::Scratch;
 use crate::image::verity::Verity;
 use crate::paths::Paths;
 use crate::process;
+use crate::scratch::Scratch;
 
 /// Files of a slot's boot partition.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ const LIBRARIES: [&str; 7] = [
     "libpthread.so.0",
 ];
 
-/// Makes them.
+/// Makes them; every file has the given time, in seconds since 1970.
 ///
 /// # Errors
 /// When a part is missing in the packages.
@@ -53,7 +52,7 @@ pub fn assemble(
     image: &Image,
     packages: &Packages,
     verity: &Verity,
-    release: &Release,
+    time: u64,
     scratch: &Scratch,
 ) -> Result<Boot> {
     let folder = scratch.folder("boot")?;
@@ -66,7 +65,7 @@ pub fn assemble(
     let initrd = folder.join("initrd.img");
     let tree = scratch.folder("initrd")?;
     fill(paths, image, packages, &tree)?;
-    set_times(&tree, release.time)?;
+    set_times(&tree, time)?;
     pack(&tree, &initrd)?;
     Ok(Boot { kernel, initrd, environment })
 }

@@ -17,10 +17,9 @@ use anyhow::{Context, Result, ensure};
 use crate::board::Image;
 use crate::image::boot::Boot;
 use crate::image::packages::Packages;
-use crate::image::release::Release;
-use crate::image::scratch::Scratch;
 use crate::paths::Paths;
 use crate::process;
+use crate::scratch::Scratch;
 
 /// MiB of the partition that the board starts from.
 const LOADER_MIB: u32 = 32;
@@ -45,8 +44,8 @@ pub struct Parts<'a> {
     pub root: &'a Path,
     /// Consumed at the first start.
     pub provision: Option<&'a Path>,
-    /// Gives the time of everything.
-    pub release: &'a Release,
+    /// Time of every file, in seconds since 1970.
+    pub time: u64,
 }
 
 /// Image files.
@@ -65,7 +64,7 @@ pub struct Card {
 pub fn assemble(paths: &Paths, parts: &Parts, scratch: &Scratch, out: &Path) -> Result<Card> {
     let input = scratch.folder("card")?;
     let mut loader = loader_files(parts, &input)?;
-    loader.push(script(paths, parts.release, &input)?);
+    loader.push(script(paths, parts.time, &input)?);
     if let Some(file) = parts.provision {
         fs::copy(file, input.join(PROVISION))
             .with_context(|| format!("cannot read {}", file.display()))?;
@@ -86,8 +85,8 @@ pub fn assemble(paths: &Paths, parts: &Parts, scratch: &Scratch, out: &Path) -> 
     genimage.arg("--outputpath").arg(&made).arg("--tmppath").arg(scratch.path("genimage"));
     genimage.arg("--rootpath").arg(scratch.folder("empty")?);
     // mtools takes a file's time for local time.
-    genimage.env("TZ", "UTC").env("SOURCE_DATE_EPOCH", parts.release.time.to_string());
-    genimage.env("E2FSPROGS_FAKE_TIME", parts.release.time.to_string());
+    genimage.env("TZ", "UTC").env("SOURCE_DATE_EPOCH", parts.time.to_string());
+    genimage.env("E2FSPROGS_FAKE_TIME", parts.time.to_string());
     process::run(genimage.stdout(std::process::Stdio::null()))?;
     let take = |name: &str| {
         let to = out.join(name);
@@ -121,12 +120,12 @@ fn loader_files(parts: &Parts, folder: &Path) -> Result<Vec<String>> {
 }
 
 /// U-Boot's script, in its own format.
-fn script(paths: &Paths, release: &Release, folder: &Path) -> Result<String> {
+fn script(paths: &Paths, time: u64, folder: &Path) -> Result<String> {
     let name = "boot.scr";
     let mut mkimage = Command::new("mkimage");
     mkimage.args(["-q", "-A", "arm64", "-T", "script", "-C", "none", "-n", "Spinesight", "-d"]);
     mkimage.arg(paths.root.join("xtask/image/boot.cmd")).arg(folder.join(name));
-    mkimage.env("SOURCE_DATE_EPOCH", release.time.to_string());
+    mkimage.env("SOURCE_DATE_EPOCH", time.to_string());
     process::run(&mut mkimage)?;
     Ok(name.to_owned())
 }

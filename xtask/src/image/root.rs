@@ -9,14 +9,15 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::board::Board;
+use crate::dist::program::Program;
+use crate::dist::release::Release;
+use crate::dist::settings;
 use crate::image::modules;
 use crate::image::packages::Packages;
-use crate::image::program::Program;
-use crate::image::release::Release;
-use crate::image::scratch::Scratch;
-use crate::image::settings;
 use crate::paths::{Paths, entries};
+use crate::keys;
 use crate::process;
+use crate::scratch::Scratch;
 
 /// Whose updates a board takes.
 #[derive(Debug)]
@@ -31,21 +32,20 @@ impl Keys {
     /// The given ones, else those for development in the cache folder.
     ///
     /// # Errors
-    /// When one is missing.
+    /// When only one is given, or those for development cannot be made.
     pub fn find(
         paths: &Paths,
         keyring: Option<PathBuf>,
         model_key: Option<PathBuf>,
     ) -> Result<Keys> {
-        let keys = paths.cache.join("keys");
-        let keyring = keyring.unwrap_or_else(|| keys.join("development.ca.pem"));
-        let model_key = model_key.unwrap_or_else(|| keys.join("development.model.pub.pem"));
-        for file in [&keyring, &model_key] {
-            if !file.is_file() {
-                bail!("there is no {}: name one with --keyring and --model-key", file.display());
-            }
+        if keyring.is_some() != model_key.is_some() {
+            bail!("name both --keyring and --model-key, or none of them for development keys");
         }
-        Ok(Keys { keyring, model_key })
+        if let (Some(keyring), Some(model_key)) = (keyring, model_key) {
+            return Ok(Keys { keyring, model_key });
+        }
+        let set = keys::development(paths)?;
+        Ok(Keys { keyring: set.authority(), model_key: set.model_public_key() })
     }
 }
 
@@ -137,6 +137,9 @@ const UPDATE_FILES: [(&str, &str, u32); 5] = [
     ("emergency.conf", "etc/systemd/system/emergency.service.d/reboot.conf", 0o644),
 ];
 
+/// The data partition of a card has room for no more.
+const STORAGE: &str = "\n[storage]\nkeep_free_mb = 100\n";
+
 /// Assembles the folder.
 ///
 /// # Errors
@@ -166,12 +169,10 @@ pub fn assemble(
 fn add_updates(paths: &Paths, board: &Board, keys: &Keys, tree: &Path) -> Result<()> {
     for (from, to, mode) in UPDATE_FILES {
         let from = paths.root.join("xtask/update").join(from);
-        let text = fs::read_to_string(&from)
-            .with_context(|| format!("cannot read {}", from.display()))?;
-        write(tree, to, &text.replace("@COMPATIBLE@", &board.compatible), mode)?;
+        write(tree, to, &read(&from)?.replace("@COMPATIBLE@", &board.compatible), mode)?;
     }
-    write(tree, "etc/rauc/keyring.pem", &fs::read_to_string(&keys.keyring)?, 0o644)?;
-    let key = fs::read_to_string(&keys.model_key)?;
+    write(tree, "etc/rauc/keyring.pem", &read(&keys.keyring)?, 0o644)?;
+    let key = read(&keys.model_key)?;
     write(tree, "usr/lib/spinesight/model-key.pem", &key, 0o644)
 }
 
@@ -182,17 +183,18 @@ fn add_program(
     release: &Release,
     tree: &Path,
 ) -> Result<()> {
-    fs::copy(program.file(), tree.join("usr/bin/spinesight"))?;
+    fs::copy(&program.stripped, tree.join("usr/bin/spinesight"))?;
     fs::set_permissions(tree.join("usr/bin/spinesight"), fs::Permissions::from_mode(0o755))?;
-    let unit = fs::read_to_string(paths.root.join("device/systemd/spinesight.service"))?;
+    let unit = read(&paths.root.join("device/systemd/spinesight.service"))?;
     write(tree, "usr/lib/systemd/system/spinesight.service", &unit, 0o644)?;
-    write(tree, "usr/lib/spinesight/release", &release.text(), 0o644)?;
-    write(tree, "usr/share/spinesight/device.toml", &settings::text(board), 0o644)?;
+    write(tree, "usr/lib/spinesight/release", &release.text(board, &program.build_id), 0o644)?;
+    let settings = settings::text(board) + STORAGE;
+    write(tree, "usr/share/spinesight/device.toml", &settings, 0o644)?;
     for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
         write(
             tree,
             &format!("usr/share/spinesight/{license}"),
-            &fs::read_to_string(paths.root.join(license))?,
+            &read(&paths.root.join(license))?,
             0o644,
         )?;
     }
@@ -224,6 +226,12 @@ fn configure(board: &Board, tree: &Path) -> Result<()> {
             symlink("busybox", link)?;
         }
     }
+    let watchdog = board.image()?.watchdog_s;
+    let manager = format!(
+        "# A system that hangs is started again, where the board has a watchdog.\n[Manager]\n\
+         RuntimeWatchdogSec={watchdog}s\nDefaultTimeoutStopSec=20s\n"
+    );
+    write(tree, "etc/systemd/system.conf.d/spinesight.conf", &manager, 0o644)?;
     authorities(tree)?;
     users(tree)?;
     units(tree)
@@ -233,7 +241,7 @@ fn configure(board: &Board, tree: &Path) -> Result<()> {
 fn authorities(tree: &Path) -> Result<()> {
     let mut all = String::new();
     for file in entries(&tree.join("usr/share/ca-certificates/mozilla"))? {
-        all.push_str(&fs::read_to_string(file)?);
+        all.push_str(&read(&file)?);
     }
     write(tree, "etc/ssl/certs/ca-certificates.crt", &all, 0o644)
 }
@@ -261,6 +269,10 @@ fn units(tree: &Path) -> Result<()> {
     systemctl(&["preset-all"])?;
     systemctl(&[["mask"].as_slice(), &MASKED].concat())?;
     replace_link(&tree.join("etc/systemd/system/default.target"), "/usr/lib/systemd/system/multi-user.target")
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn write(tree: &Path, path: &str, text: &str, mode: u32) -> Result<()> {

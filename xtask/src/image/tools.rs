@@ -3,7 +3,7 @@
 use crate::debian::Program;
 
 /// All of them, with Debian's packages.
-pub const NEEDED: [Program; 17] = [
+pub const NEEDED: [Program; 16] = [
     Program { name: "mmdebstrap", package: "mmdebstrap" },
     Program { name: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring" },
     Program { name: "newuidmap", package: "uidmap" },
@@ -19,6 +19,5 @@ pub const NEEDED: [Program; 17] = [
     Program { name: "/usr/sbin/mkfs.vfat", package: "dosfstools" },
     Program { name: "mcopy", package: "mtools" },
     Program { name: "/usr/sbin/mke2fs", package: "e2fsprogs" },
-    Program { name: "readelf", package: "binutils" },
     Program { name: "aarch64-linux-gnu-objcopy", package: "binutils-aarch64-linux-gnu" },
 ];

@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::image::release::Release;
 use crate::process;
 
 /// Bytes of a block of data and of hashes.
@@ -31,12 +30,13 @@ impl Verity {
     }
 }
 
-/// Packs a folder into `file`: the same folder always into the same bytes.
+/// Packs a folder into `file`, with one time for every file in it, in seconds since 1970: the same
+/// folder always becomes the same bytes.
 ///
 /// # Errors
 /// When a tool fails.
-pub fn pack(tree: &Path, release: &Release, file: &Path) -> Result<Verity> {
-    let time = release.time.to_string();
+pub fn pack(tree: &Path, time: u64, file: &Path) -> Result<Verity> {
+    let time = time.to_string();
     let mut squash = Command::new("mksquashfs");
     squash.arg(tree).arg(file).args(["-noappend", "-quiet", "-no-progress", "-no-xattrs"]);
     squash.args(["-all-root", "-all-time", &time, "-mkfs-time", &time, "-comp", "zstd"]);

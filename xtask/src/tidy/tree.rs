@@ -29,15 +29,12 @@ pub struct File {
 }
 
 impl Tree {
-    /// Reads the files that git tracks; all that are not ignored where git cannot tell.
+    /// Reads the repository's files.
+    ///
+    /// # Errors
+    /// When one cannot be read.
     pub fn read(root: &Path) -> Result<Tree> {
-        let mut paths = match tracked(root) {
-            Some(paths) => paths,
-            None => walk(root)?,
-        };
-        paths.sort();
-        // A file that is tracked and deleted is no file.
-        paths.retain(|path| root.join(path).is_file());
+        let paths = paths(root)?;
         let files = paths.into_iter().map(|path| File::read(root, path)).collect::<Result<_>>()?;
         Ok(Tree { files })
     }
@@ -81,6 +78,22 @@ impl File {
         }
         Ok(File { path, size, text })
     }
+}
+
+/// Paths of the repository's files from the root of the clone, sorted: those that git tracks; all
+/// that are not ignored where git cannot tell.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn paths(root: &Path) -> Result<Vec<String>> {
+    let mut paths = match tracked(root) {
+        Some(paths) => paths,
+        None => walk(root)?,
+    };
+    paths.sort();
+    // A file that is tracked and deleted is no file.
+    paths.retain(|path| root.join(path).is_file());
+    Ok(paths)
 }
 
 /// Paths that git tracks; `None` without git, outside a clone, and in one with nothing tracked.

@@ -3,26 +3,21 @@
 use std::env;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use super::world::{World, inputs, options};
-use crate::durable::forgetful::fast_dir;
+use crate::durable::forgetful::{self, CHILD, fast_dir};
 use crate::failpoint;
 use crate::spool::Spool;
 
-/// Names the folder of the child's world.
-pub(super) const CHILD: &str = "SPINESIGHT_SPOOL_CHILD";
 /// Scans of each run.
 pub(super) const SCANS: usize = 2;
 
 /// This test binary, to run one of its ignored tests in a world.
 pub(super) fn child(test: &str, dir: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().expect("has a name"));
     let module = module_path!().rsplit_once("::").map_or("", |(parent, _)| parent);
     let module = module.split_once("::").map_or("", |(_, path)| path);
-    command.args(["--exact", &format!("{module}::{test}"), "--ignored", "--test-threads=1", "-q"]);
-    command.env(CHILD, dir).stdout(Stdio::null());
-    command
+    forgetful::child(&format!("{module}::{test}"), dir)
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
-use super::kill::{CHILD, SCANS, child, points};
+use super::kill::{SCANS, child, points};
 use super::world::{World, inputs, options};
-use crate::durable::forgetful::{fast_dir, library, on_disk, restore};
+use crate::durable::forgetful::{CHILD, fast_dir, library, on_disk, restore};
 use crate::failpoint;
 use crate::spool::{Spool, SpoolError};
 

@@ -1,4 +1,4 @@
-//! A folder for what is needed while an image is made.
+//! A folder for what is needed while something is made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
