@@ -28,9 +28,30 @@ pub struct Boot {
 
 /// What busybox is called as by the script `init`.
 const APPLETS: [&str; 24] = [
-    "cat", "chmod", "chroot", "cp", "grep", "insmod", "ls", "mkdir", "modprobe", "mount", "mv",
-    "reboot", "rm", "sed", "sh", "sleep", "switch_root", "sync", "test", "touch", "tr", "umount",
-    "true", "[",
+    "cat",
+    "chmod",
+    "chroot",
+    "cp",
+    "grep",
+    "insmod",
+    "ls",
+    "mkdir",
+    "modprobe",
+    "mount",
+    "mv",
+    "reboot",
+    "rm",
+    "sed",
+    "sh",
+    "sleep",
+    "switch_root",
+    "sync",
+    "test",
+    "touch",
+    "tr",
+    "umount",
+    "true",
+    "[",
 ];
 /// What dmsetup is linked with.
 const LIBRARIES: [&str; 7] = [
@@ -101,7 +122,14 @@ fn fill(paths: &Paths, image: &Image, packages: &Packages, tree: &Path) -> Resul
 /// Gives everything in a folder the same time, in seconds since 1970.
 fn set_times(tree: &Path, time: u64) -> Result<()> {
     let mut find = Command::new("find");
-    find.arg(tree).args(["-exec", "touch", "--no-dereference", &format!("--date=@{time}"), "{}", "+"]);
+    find.arg(tree).args([
+        "-exec",
+        "touch",
+        "--no-dereference",
+        &format!("--date=@{time}"),
+        "{}",
+        "+",
+    ]);
     process::run(&mut find)
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -81,13 +81,18 @@ pub fn assemble(paths: &Paths, parts: &Parts, scratch: &Scratch, out: &Path) -> 
     fs::write(&configuration, genimage_configuration(parts.image, &loader))?;
     let made = scratch.folder("made")?;
     let mut genimage = Command::new("genimage");
-    genimage.args(["--loglevel", "0"]).arg("--config").arg(&configuration).arg("--inputpath").arg(&input);
+    genimage
+        .args(["--loglevel", "0"])
+        .arg("--config")
+        .arg(&configuration)
+        .arg("--inputpath")
+        .arg(&input);
     genimage.arg("--outputpath").arg(&made).arg("--tmppath").arg(scratch.path("genimage"));
     genimage.arg("--rootpath").arg(scratch.folder("empty")?);
     // mtools takes a file's time for local time.
     genimage.env("TZ", "UTC").env("SOURCE_DATE_EPOCH", parts.time.to_string());
     genimage.env("E2FSPROGS_FAKE_TIME", parts.time.to_string());
-    process::run(genimage.stdout(std::process::Stdio::null()))?;
+    process::run(genimage.stdout(Stdio::null()))?;
     let take = |name: &str| {
         let to = out.join(name);
         fs::rename(made.join(name), &to)
@@ -126,7 +131,7 @@ fn script(paths: &Paths, time: u64, folder: &Path) -> Result<String> {
     mkimage.args(["-q", "-A", "arm64", "-T", "script", "-C", "none", "-n", "Spinesight", "-d"]);
     mkimage.arg(paths.root.join("xtask/image/boot.cmd")).arg(folder.join(name));
     mkimage.env("SOURCE_DATE_EPOCH", time.to_string());
-    process::run(&mut mkimage)?;
+    process::run(mkimage.stdout(Stdio::null()))?;
     Ok(name.to_owned())
 }
 

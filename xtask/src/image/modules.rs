@@ -103,7 +103,11 @@ mod tests {
 
     #[test]
     fn built_in_ones_need_no_file_and_unknown_ones_are_errors() {
-        assert!(closure(INDEX, "kernel/drivers/mmc/core/mmc_block.ko", &["mmc-block"]).unwrap().is_empty());
+        assert!(
+            closure(INDEX, "kernel/drivers/mmc/core/mmc_block.ko", &["mmc-block"])
+                .unwrap()
+                .is_empty()
+        );
         let error = closure(INDEX, "", &["warp-drive"]).unwrap_err().to_string();
         assert!(error.contains("warp-drive"), "{error}");
     }

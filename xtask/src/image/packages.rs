@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -120,10 +120,12 @@ fn unpack(folder: &Path, list: &str) -> Result<()> {
     mmdebstrap.args(["--quiet", "--variant=extract", "--architectures=arm64"]);
     mmdebstrap.arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr");
     mmdebstrap.arg(format!("--include={list}")).arg(RELEASE).arg(&archive).args(SOURCES);
-    process::run(&mut mmdebstrap).context("Debian's packages for the board cannot be had")?;
+    // It tells of each package on standard output.
+    process::run(mmdebstrap.stdout(Stdio::null()))
+        .context("Debian's packages for the board cannot be had")?;
     // Not every board has every part; tar would say so, and fail.
     let mut tar = tar(&archive, &parts);
-    tar.args(["--wildcards", "--anchored"]).args(PARTS).stderr(std::process::Stdio::null());
+    tar.args(["--wildcards", "--anchored"]).args(PARTS).stderr(Stdio::null());
     let _ = tar.status().context("cannot start tar")?;
     Ok(())
 }

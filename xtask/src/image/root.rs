@@ -14,8 +14,8 @@ use crate::dist::release::Release;
 use crate::dist::settings;
 use crate::image::modules;
 use crate::image::packages::Packages;
-use crate::paths::{Paths, entries};
 use crate::keys;
+use crate::paths::{Paths, entries};
 use crate::process;
 use crate::scratch::Scratch;
 
@@ -268,7 +268,10 @@ fn units(tree: &Path) -> Result<()> {
     };
     systemctl(&["preset-all"])?;
     systemctl(&[["mask"].as_slice(), &MASKED].concat())?;
-    replace_link(&tree.join("etc/systemd/system/default.target"), "/usr/lib/systemd/system/multi-user.target")
+    replace_link(
+        &tree.join("etc/systemd/system/default.target"),
+        "/usr/lib/systemd/system/multi-user.target",
+    )
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -307,8 +310,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         if path.is_dir() {
             copy_folder(&path, &target)?;
         } else {
-            fs::copy(&path, &target)
-                .with_context(|| format!("cannot copy {}", path.display()))?;
+            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
             let executable = fs::metadata(&path)?.permissions().mode() & 0o100 != 0;
             let mode = if executable { 0o755 } else { 0o644 };
             fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;

@@ -5,7 +5,10 @@ use crate::debian::Program;
 /// All of them, with Debian's packages.
 pub const NEEDED: [Program; 16] = [
     Program { name: "mmdebstrap", package: "mmdebstrap" },
-    Program { name: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring" },
+    Program {
+        name: "/usr/share/keyrings/debian-archive-keyring.gpg",
+        package: "debian-archive-keyring",
+    },
     Program { name: "newuidmap", package: "uidmap" },
     Program { name: "tar", package: "tar" },
     Program { name: "systemd-sysusers", package: "systemd" },
