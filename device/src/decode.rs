@@ -2,6 +2,7 @@
 
 mod jpeg;
 pub(crate) mod lengths;
+mod rle;
 
 use dicom_dictionary_std::tags;
 use dicom_object::file::ReadPreamble;
@@ -136,6 +137,9 @@ fn radiograph_from_object(object: DefaultDicomObject) -> Result<Radiograph, Deco
         }
     }
     jpeg::check(&object, width, height)?;
+    // Both numbers are bounded by now.
+    let (pixels, bytes) = (width as usize * height as usize, (samples * bits.div_ceil(8)) as usize);
+    rle::check(&object, pixels, bytes)?;
     Ok(Radiograph::from_image(&picture_from_object(object, samples)?)?)
 }
 

@@ -79,12 +79,12 @@ pub struct Prepared {
 #[derive(Debug, thiserror::Error)]
 pub enum FirstBootError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     File {
         /// The file.
         path: PathBuf,
         /// What the file system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// A file is not TOML.
     #[error("{path} is not TOML: {problem}")]
@@ -95,20 +95,20 @@ pub enum FirstBootError {
         problem: String,
     },
     /// What the files hold together is no valid configuration.
-    #[error("{path} was not consumed, nothing has changed: {source}")]
+    #[error("{path} was not consumed, nothing has changed: {error}")]
     Mistakes {
         /// The provisioning file.
         path: PathBuf,
         /// All mistakes.
-        source: ConfigError,
+        error: ConfigError,
     },
     /// The image's defaults are no valid configuration.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Base {
         /// The file.
         path: PathBuf,
         /// All mistakes.
-        source: ConfigError,
+        error: ConfigError,
     },
     /// The configuration cannot be written as TOML.
     #[error("the configuration cannot be written: {0}")]
@@ -157,7 +157,7 @@ fn defaults(plan: &Plan) -> Result<Prepared, FirstBootError> {
     let mut merged = base(plan)?;
     let ae_title = ensure_ae_title(&mut merged)?;
     Config::from_provisioned(merged.clone())
-        .map_err(|source| FirstBootError::Base { path: plan.base.clone(), source })?;
+        .map_err(|error| FirstBootError::Base { path: plan.base.clone(), error })?;
     write_config(&plan.config, &merged)?;
     Ok(Prepared { outcome: Outcome::Defaults { ae_title }, consumed: None })
 }
@@ -180,7 +180,7 @@ fn provision(
         page::open(&mut merged, &plan.secrets_as);
     }
     let read = Config::from_provisioned(merged.clone());
-    let refused = |source| FirstBootError::Mistakes { path: plan.consume.clone(), source };
+    let refused = |error| FirstBootError::Mistakes { path: plan.consume.clone(), error };
     let first_boot = match read {
         Ok((_, first_boot)) if mistakes.is_empty() => first_boot,
         Err(ConfigError::Mistakes(all)) => {
@@ -334,7 +334,7 @@ fn scrub(path: &Path) -> io::Result<()> {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> FirstBootError {
     let path = path.to_owned();
-    move |source| FirstBootError::File { path, source }
+    move |error| FirstBootError::File { path, error }
 }
 
 #[cfg(test)]

@@ -43,12 +43,12 @@ const MOST_NAME: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     File {
         /// The file.
         path: PathBuf,
         /// What the file system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The archive is larger than any bundle.
     #[error("{path} is larger than {} MiB, which no model bundle is", .most / (1 << 20))]
@@ -80,7 +80,7 @@ pub enum InstallError {
     Archive(io::Error),
     /// The bundle is damaged, or computes something else on this machine.
     #[error("the bundle is refused, the one at work stays: {0}")]
-    Refused(#[from] ScannerError),
+    Refused(ScannerError),
     /// The bundle's name cannot name a folder.
     #[error("the bundle's name must be 1 to {MOST_NAME} letters, digits, hyphens, dots")]
     Name,
@@ -150,7 +150,7 @@ impl Store {
         let incoming = self.dir.join(INCOMING);
         remove(&incoming)?;
         unpack::unpack(signed.archive(), &incoming)?;
-        let bundle = prove(&incoming)?;
+        let bundle = prove(&incoming).map_err(InstallError::Refused)?;
         let place = self.dir.join(folder_name(&bundle)?);
         self.settle(&incoming, &place, &bundle)?;
         self.links.point_to(&place)?;
@@ -168,7 +168,7 @@ impl Store {
         prove: impl Fn(&Path) -> Result<BundleRef, ScannerError>,
     ) -> Result<BundleRef, InstallError> {
         let _lock = self.lock()?;
-        let bundle = prove(&self.links.earlier()?)?;
+        let bundle = prove(&self.links.earlier()?).map_err(InstallError::Refused)?;
         self.links.exchange()?;
         Ok(bundle)
     }
@@ -271,7 +271,7 @@ fn exchange(one: &Path, other: &Path) -> Result<(), InstallError> {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
-    move |source| InstallError::File { path, source }
+    move |error| InstallError::File { path, error }
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@
 //! and [`chart`] show what came out.
 
 mod chart;
-mod child;
+pub mod child;
 mod contender;
 mod energy;
 mod report;
-mod stats;
+pub mod stats;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use clap::ValueEnum;
 
 use crate::demo;
 use crate::paths::Paths;
+use crate::remote;
 use child::{Process, Turn};
 use contender::{Contender, Course, Launch, Programs};
 use energy::Meter;
@@ -65,6 +66,16 @@ pub struct Arguments {
     /// Folder for table.md, results.json and chart.svg [default: `bench` in the clone]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Measure what `cargo xtask dist` made for a board of `xtask/boards` on that board, over SSH,
+    /// and compare it with the board's budget; results are saved in `bench/BOARD`
+    #[arg(long, value_name = "BOARD",
+          conflicts_with_all = ["starts", "threads", "models", "only", "json"])]
+    on: Option<String>,
+    /// With --on: the archive [default: the newest for that board in `dist`]
+    #[arg(long, value_name = "FILE", requires = "on")]
+    archive: Option<PathBuf>,
+    #[command(flatten)]
+    address: remote::Address,
 }
 
 impl Arguments {
@@ -91,6 +102,11 @@ struct Effort {
 /// contender that does not run here is a line of the table, not an error.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let effort = arguments.effort();
+    if let Some(board) = &arguments.on {
+        let effort = remote::bench::Effort { rounds: effort.rounds, runs: effort.runs };
+        let (archive, out) = (arguments.archive.as_deref(), arguments.out.as_deref());
+        return remote::bench::run(paths, board, &arguments.address, archive, effort, out);
+    }
     let zoo = demo::bundles(&paths.root.join("models/zoo"))?;
     let named = |name: &String| bundle_named(&zoo, name);
     let bundles = arguments.models.iter().map(named).collect::<Result<Vec<_>>>()?;

@@ -41,6 +41,23 @@ pub fn folder(
     Ok(folder)
 }
 
+/// A program from crates.io, installed in the cache folder when it is missing.
+///
+/// # Errors
+/// When it does not build.
+pub fn tool(paths: &Paths, name: &str, version: &str) -> Result<PathBuf> {
+    let program = |folder: &Path| folder.join("bin").join(name);
+    let make = |folder: &Path| {
+        let mut install = process::cargo(paths, &paths.cache.join("tools"));
+        install.args(["install", name, "--locked", "--version", version, "--root"]);
+        process::run(install.arg(folder))
+    };
+    let is_usable = |folder: &Path| program(folder).is_file();
+    let activity = format!("installing {name}");
+    let folder = folder(paths, name, &[version.as_bytes()], &activity, is_usable, make)?;
+    Ok(program(&folder))
+}
+
 fn short_digest(content: &[&[u8]]) -> String {
     let mut whole = Sha256::new();
     content.iter().for_each(|part| whole.update(part));

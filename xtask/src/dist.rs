@@ -13,10 +13,10 @@ mod licences;
 mod memory;
 mod parts;
 pub mod program;
-mod release;
+pub mod release;
 mod reproducible;
 mod sbom;
-mod settings;
+pub mod settings;
 mod source;
 
 use std::fs;

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -53,7 +53,7 @@ pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     }
     let wanted = if arguments.targets.is_empty() { &all } else { &arguments.targets };
     debian::ensure(&COMPILER, "fuzzing")?;
-    let fuzzer = Fuzzer { paths, program: cargo_fuzz(paths)? };
+    let fuzzer = Fuzzer { paths, program: cached::tool(paths, "cargo-fuzz", VERSION)? };
     let mut failed = Vec::new();
     for target in wanted {
         process::run(fuzzer.command("build").arg(target))?;
@@ -82,21 +82,6 @@ fn targets(paths: &Paths) -> Result<Vec<String>> {
 
 fn package(paths: &Paths) -> PathBuf {
     paths.root.join("tests/fuzz")
-}
-
-/// `cargo-fuzz` in the cache folder, installed when it is missing.
-fn cargo_fuzz(paths: &Paths) -> Result<PathBuf> {
-    let program = |folder: &Path| folder.join("bin/cargo-fuzz");
-    let make = |folder: &Path| {
-        let mut install = process::cargo(paths, &paths.cache.join("fuzz"));
-        install.args(["install", "cargo-fuzz", "--locked", "--version", VERSION, "--root"]);
-        process::run(install.arg(folder))
-    };
-    let is_usable = |folder: &Path| program(folder).is_file();
-    let content = [VERSION.as_bytes()];
-    let folder =
-        cached::folder(paths, "cargo-fuzz", &content, "installing cargo-fuzz", is_usable, make)?;
-    Ok(program(&folder))
 }
 
 struct Fuzzer<'a> {

@@ -1,4 +1,4 @@
-//! `cargo xtask test --on qemu-aarch64`: the convolution kernels' tests on emulated ARM processors.
+//! The convolution kernels as a package of their own, for tests on other processors.
 //!
 //! The kernels and the thread pool need no inference engine, which takes a quarter of an hour to
 //! cross-compile. So they are compiled as a package of their own, written to the cache folder,
@@ -6,38 +6,49 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use crate::cross::Cross;
 use crate::paths::Paths;
 use crate::process;
 
-/// Processors by the emulator's names, and the kernel that must be chosen on each: the Raspberry
-/// Pi 4's, and one with every extension.
-const PROCESSORS: [(&str, &str); 2] = [("cortex-a72", "neon"), ("max", "sdot")];
-
-/// Builds the kernels' tests for ARM and runs them on every processor of the list.
-///
-/// # Errors
-/// When a tool is missing, a test fails, or another kernel is chosen than should be.
-pub fn test(paths: &Paths) -> Result<()> {
-    let cross = Cross::find(paths)?;
-    let _lock = process::lock(&paths.cache.join("kernels.lock"), "testing the kernels")?;
-    let package = write_package(paths)?;
-    for (processor, kernel) in PROCESSORS {
-        eprintln!("\n== kernels on {processor}");
-        process::run(&mut cross.cargo(&package, processor, &["build"])?)?;
-        let chosen = process::output(&mut cross.cargo(&package, processor, &["run", "--quiet"])?)
-            .with_context(|| format!("no program runs on {processor}"))?;
-        if chosen != kernel {
-            bail!("the kernel {kernel} must be chosen on {processor}, not {chosen}");
-        }
-        process::run(&mut cross.cargo(&package, processor, &["test", "--lib"])?)?;
-    }
-    Ok(())
+/// The package, written.
+pub struct Package<'a> {
+    cross: &'a Cross,
+    folder: PathBuf,
 }
+
+impl<'a> Package<'a> {
+    /// Writes the package.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the workspace's manifest is odd.
+    pub fn write(paths: &Paths, cross: &'a Cross) -> Result<Package<'a>> {
+        Ok(Package { cross, folder: write_package(paths)? })
+    }
+
+    /// `cargo` in it, building for AArch64.
+    ///
+    /// # Errors
+    /// When the folder's name cannot be handed to the compiler.
+    pub fn cargo(&self, arguments: &[&str]) -> Result<Command> {
+        self.cross.cargo(&self.folder, "max", arguments)
+    }
+
+    /// Builds the program that names the kernel that a processor gets.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn chooser(&self) -> Result<PathBuf> {
+        process::built(&mut self.cargo(&["build"])?, "bin", NAME)
+    }
+}
+
+/// The package's name.
+pub const NAME: &str = "kernels";
 
 /// Writes the package of the kernels and returns its folder.
 fn write_package(paths: &Paths) -> Result<PathBuf> {
@@ -61,7 +72,7 @@ fn write_package(paths: &Paths) -> Result<PathBuf> {
 fn manifest_from(workspace: &Table) -> Option<Table> {
     let common = workspace.get("workspace")?;
     let mut package = Table::new();
-    package.insert("name".into(), "kernels".into());
+    package.insert("name".into(), NAME.into());
     package.insert("edition".into(), common.get("package")?.get("edition")?.clone());
     let dependency = common.get("dependencies")?.get("thiserror")?.clone();
     Some(Table::from_iter([

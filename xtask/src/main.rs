@@ -1,8 +1,8 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`logs`],
-//! [`lint`], [`tidy`], [`launch`].
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`flash`],
+//! [`keys`], [`update`] (`bundle`), [`deploy`], [`fleet`], [`logs`], [`lint`], [`tidy`], [`launch`].
 //! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
 //! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
 //! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
@@ -15,7 +15,10 @@ mod debian;
 mod demo;
 mod deploy;
 mod dist;
+mod flash;
+mod fleet;
 mod fuzz;
+mod image;
 mod kernels;
 mod keys;
 mod launch;
@@ -25,6 +28,7 @@ mod on_qemu;
 mod paths;
 mod peers;
 mod process;
+mod remote;
 mod report;
 mod scratch;
 mod setup;
@@ -79,6 +83,12 @@ enum Task {
     /// Installs cargo-fuzz in the cache folder, where new inputs are kept too. The first build
     /// compiles the inference engine once more, which takes half an hour.
     Fuzz(fuzz::Arguments),
+    /// Make the image of a board's card
+    ///
+    /// Assembled from Debian's packages for the board, the board's program and its bundles, as any
+    /// user, with nothing of the board's run here. Fails when the result exceeds the budget in the
+    /// board's file.
+    Image(image::Arguments),
     /// Compare speed, memory and size with other runtimes on this machine
     ///
     /// Every contender runs the network of a bundle on one 224x224 picture at a time, in a process
@@ -86,6 +96,13 @@ enum Task {
     /// Runtime, OpenVINO and ncnn come from PyPI, in the cache folder; where one has no package
     /// for this machine, the table says so. Leave the machine alone meanwhile.
     Bench(bench::Arguments),
+    /// Build the program for a board and pack it with its models, services and papers
+    ///
+    /// Cross-builds the tracked files (half an hour of processor time at first), checks size and
+    /// memory against the board's budget, and makes an archive that is the same for the same
+    /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
+    /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
+    Dist(dist::Arguments),
     /// Make the keys that updates are signed with
     ///
     /// Development keys are made by themselves when they are first needed, and kept in the cache
@@ -97,13 +114,6 @@ enum Task {
     /// here as the board checks it. Its name says what it is for, which version, and whether it is
     /// signed for boards in development only, or not at all.
     Bundle(update::Arguments),
-    /// Build the program for a board and pack it with its models, services and papers
-    ///
-    /// Cross-builds the tracked files (half an hour of processor time at first), checks size and
-    /// memory against the board's budget, and makes an archive that is the same for the same
-    /// commit: program, bundles, systemd units, configuration, bill of materials (CycloneDX),
-    /// licences, digests. The program with symbols lies beside it; `logs` finds it there.
-    Dist(dist::Arguments),
     /// Bring a release, or a model alone, onto a running board
     ///
     /// Over SSH. A board with an image of ours gets an update into its idle slot, restarts into
@@ -111,6 +121,17 @@ enum Task {
     /// system gets an archive into a folder of its own beside the running one. The exit status is
     /// 0 only when the new one runs and has proven itself.
     Deploy(deploy::Arguments),
+    /// Write an image to a card or a file, and read it back
+    ///
+    /// Refuses disks that are mounted, in use, the system's, not removable or too large, and asks
+    /// for the disk's name. Until all of it is verified, the card does not boot: an interrupted or
+    /// failed card is never half-good. The receipt is saved beside the image.
+    Flash(flash::Arguments),
+    /// Simulate staged updates of thousands of boards, and the rule that stops bad ones
+    ///
+    /// Good and bad updates go out in waves; the rule of xtask/fleet.md and two naive ones watch.
+    /// Fails when the rule does not keep its promises. No board is touched.
+    Fleet(fleet::Arguments),
     /// Print a board's log files
     ///
     /// A log holds numbers and values; the words are in the program that wrote it, which is found
@@ -160,11 +181,14 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
+        Task::Image(arguments) => image::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
+        Task::Dist(arguments) => dist::run(&paths, &arguments),
         Task::Keys(arguments) => keys::run(&paths, &arguments),
         Task::Bundle(arguments) => update::run(&paths, &arguments),
-        Task::Dist(arguments) => dist::run(&paths, &arguments),
         Task::Deploy(arguments) => deploy::run(&paths, &arguments),
+        Task::Flash(arguments) => flash::run(&paths, &arguments),
+        Task::Fleet(arguments) => fleet::run(&arguments),
         Task::Logs(arguments) => logs::run(&paths, &arguments),
         Task::Lint => lint::run(&paths),
         Task::Tidy => tidy::run(&paths),

@@ -6,6 +6,7 @@
 //! comes.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -20,19 +21,27 @@ const OWNER_FILE: &str = "built-for";
 /// # Errors
 /// When another clone's programs cannot be removed.
 pub fn claim(paths: &Paths) -> Result<()> {
-    let owner = paths.target.join(OWNER_FILE);
+    claim_folder(paths, &paths.target)
+}
+
+/// Makes a build folder this clone's.
+///
+/// # Errors
+/// When another clone's programs cannot be removed.
+pub fn claim_folder(paths: &Paths, folder: &Path) -> Result<()> {
+    let owner = folder.join(OWNER_FILE);
     let root = paths.root.to_string_lossy();
     if fs::read_to_string(&owner).is_ok_and(|built_for| built_for == root) {
         return Ok(());
     }
-    if paths.target.is_dir() {
-        let mut command = process::cargo(paths, &paths.target);
+    if folder.is_dir() {
+        let mut command = process::cargo(paths, folder);
         let packages = ["models", "host", "device", "panel", "tests"];
         command.args(["clean", "--quiet"]);
         command.args(packages.iter().flat_map(|package| ["--package", package]));
         process::run(&mut command)?;
     }
-    fs::create_dir_all(&paths.target)
+    fs::create_dir_all(folder)
         .and_then(|()| fs::write(&owner, root.as_bytes()))
         .with_context(|| format!("cannot write {}", owner.display()))
 }

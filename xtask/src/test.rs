@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::kernels;
 use crate::lint;
 use crate::on_qemu;
 use crate::paths::Paths;
 use crate::peers;
 use crate::process;
+use crate::remote::machine::Machine;
+use crate::remote::{self, Address};
 use crate::report::Report;
 use crate::setup::{self, Libtorch};
 use crate::suites::{self, Suite};
@@ -22,26 +23,25 @@ pub struct Arguments {
     /// Run only the tests whose path contains EXPR, and neither formatting nor tidiness
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
-    /// Run what there is for another machine, and no other tests
+    /// Run what there is for another machine, and no other tests: `qemu-aarch64` (emulated
+    /// processors with and without dot products), `qemu-virt` (a whole emulated board, from source
+    /// to update: parity, smoke, updates and power, of which --filter picks some), or a board of
+    /// `xtask/boards` over SSH
     #[arg(long, value_name = "MACHINE", conflicts_with = "cargo")]
     on: Option<Machine>,
+    /// With --on: only the tests of these packages [default: kernels, models, panel]
+    #[arg(long, value_name = "PACKAGES", value_delimiter = ',', requires = "on")]
+    packages: Vec<remote::test::Package>,
     #[command(flatten)]
-    board: on_qemu::Options,
+    address: Address,
+    #[command(flatten)]
+    emulated: on_qemu::Options,
     /// Run these suites, and no other tests; they install what they need
     #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with_all = ["filter", "on", "cargo"])]
     with: Vec<Suite>,
     /// Passed to `cargo test`, for example `-- --package device` or `-- -- --nocapture`
     #[arg(last = true, value_name = "ARGS")]
     cargo: Vec<OsString>,
-}
-
-/// A machine other than this one that tests can run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Machine {
-    /// The convolution kernels on AArch64 processors with and without dot products
-    QemuAarch64,
-    /// A whole board, from source to update: parity, smoke, updates, power (--filter picks some)
-    QemuVirt,
 }
 
 impl Arguments {
@@ -65,14 +65,13 @@ impl Arguments {
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
     let filter = arguments.filter.as_deref();
-    match arguments.on {
-        Some(Machine::QemuAarch64) if filter.is_some() => {
-            bail!(
-                "--filter picks nothing with --on qemu-aarch64, where the kernels alone are tested"
-            )
+    match &arguments.on {
+        Some(Machine::QemuVirt) => return on_qemu::run(paths, &arguments.emulated, filter),
+        Some(_) if filter.is_some() => bail!("with --on, --filter picks trials of qemu-virt alone"),
+        Some(Machine::QemuAarch64) => return remote::test::emulated(paths, &arguments.packages),
+        Some(Machine::Board(name)) => {
+            return remote::test::on_board(paths, name, &arguments.address, &arguments.packages);
         }
-        Some(Machine::QemuAarch64) => return kernels::test(paths),
-        Some(Machine::QemuVirt) => return on_qemu::run(paths, &arguments.board, filter),
         None => {}
     }
     if !arguments.with.is_empty() {
@@ -137,14 +136,17 @@ fn test_workspace(
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args, FromArgMatches};
+
     use super::*;
 
     #[test]
     fn packages_are_recognised_before_the_test_programs_arguments() {
         let check = |line: &[&str], expected: bool| {
             let cargo = line.iter().map(OsString::from).collect();
-            let board = on_qemu::Options::default();
-            let arguments = Arguments { filter: None, on: None, board, with: Vec::new(), cargo };
+            let none = Arguments::augment_args(clap::Command::new("test"));
+            let none = none.get_matches_from(["test"]);
+            let arguments = Arguments { cargo, ..Arguments::from_arg_matches(&none).unwrap() };
             assert_eq!(arguments.names_packages(), expected, "{line:?}");
         };
         check(&[], false);

@@ -3,9 +3,13 @@
 //! Each rule is a function from the tracked files to its violations, and every violation is
 //! printed before the task fails: [`layout`] has the rules about files and folders, [`content`]
 //! those about text, [`rooms`] those about what may depend on what, [`requirements`] those about
-//! requirements and their tests.
+//! requirements and their tests, [`boards`], [`docs`] and [`generated`] those about board files,
+//! documents and generated files.
 
+mod boards;
 mod content;
+mod docs;
+mod generated;
 mod layout;
 mod requirements;
 mod rooms;
@@ -20,7 +24,7 @@ use tree::Tree;
 /// A rule: its name, and the violations it finds, one line each.
 type Rule = (&'static str, fn(&Tree) -> Vec<String>);
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 13] = [
     ("only the known entries lie at the top", layout::unknown_top_level_entries),
     ("no file is large, except models and samples", layout::large_files),
     ("every model bundle is named in the README", layout::unnamed_bundles),
@@ -31,6 +35,9 @@ const RULES: [Rule; 10] = [
     ("`device` never links libtorch; `host` links tract through `device` alone", rooms::crossed),
     ("`host` uses the device library in its verification step alone", rooms::device_in_host),
     ("every requirement has a test that names it", requirements::uncovered),
+    ("every board file is right, and its bundles exist", boards::wrong_boards),
+    ("what documents link to in the repository exists", docs::broken_links),
+    ("generated files say by what they were made", generated::without_header),
 ];
 
 /// Checks every rule and prints what breaks one.

@@ -1,9 +1,10 @@
 //! `cargo xtask bundle`: one signed file that updates a board, or only its model.
 //!
-//! [`raucb`] makes and checks a board's bundle, [`model`] a model's; [`guest`] is what the board
-//! needs to take them; [`release`] says which release a slot holds.
+//! [`raucb`] makes and checks a board's bundle, [`model`] a model's; [`release`] says which release
+//! a slot holds. What a board needs to take them is in `xtask/update`.
 
-pub mod guest;
+#[cfg(test)]
+mod guest;
 pub mod model;
 pub mod raucb;
 pub mod release;

@@ -60,7 +60,7 @@ impl World {
     /// The keys of all mistakes.
     fn mistakes(&self) -> Vec<String> {
         match self.boot() {
-            Err(FirstBootError::Mistakes { source: ConfigError::Mistakes(all), .. }) => {
+            Err(FirstBootError::Mistakes { error: ConfigError::Mistakes(all), .. }) => {
                 all.into_iter().map(|mistake| mistake.key).collect()
             }
             other => panic!("{other:?}"),

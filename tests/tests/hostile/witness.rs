@@ -13,6 +13,9 @@ use tests::{scan, small_phantom};
 const MOST_MEMORY: u64 = 512 * 1024;
 /// Between two pieces of normal work.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Scans that wait to be judged before the normal sender waits too: the attack's own scans stand
+/// in the same queue.
+const WAITING: usize = 10;
 /// Pieces of normal work at least, however soon the attack is over.
 const LEAST: usize = 20;
 
@@ -21,16 +24,16 @@ const LEAST: usize = 20;
 pub fn endure(what: &str, plan: &Plan, attack: impl FnOnce(&Board)) {
     let (board, _folder) = Board::new(plan);
     let phantom = small_phantom();
+    let judged = || board.audit_text().matches("\"judged\"").count();
     let store = |number| {
+        eventually("scans are judged", || (number < judged() + WAITING).then_some(()));
         let scan = scan(&phantom, number);
         let started = Instant::now();
         board.send(&[scan]).expect("the normal sender's scan is taken");
         started.elapsed()
     };
     let times = beside(store, || attack(&board));
-    eventually("the normal sender's scans are judged", || {
-        (board.audit_text().matches("\"judged\"").count() >= times.len()).then_some(())
-    });
+    eventually("the normal sender's scans are judged", || (judged() >= times.len()).then_some(()));
     report(what, &board, "scans stored", times);
     assert!(board.stop().success(), "the service ends in good order");
 }

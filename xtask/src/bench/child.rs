@@ -113,7 +113,8 @@ fn numbers(value: &Value) -> Option<Vec<f64>> {
     value.as_array()?.iter().map(Value::as_f64).collect()
 }
 
-fn peak_in(status: &str) -> Option<u64> {
+/// Most memory a process has ever had resident, in bytes, from its file `status` in `/proc`.
+pub fn peak_in(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

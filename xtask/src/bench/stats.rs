@@ -1,7 +1,9 @@
 //! Order statistics of a sample.
 
+use serde::Serialize;
+
 /// Where a sample lies and how far it spreads, in the sample's unit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// Smallest value.
     pub min: f64,
@@ -21,6 +23,13 @@ impl Spread {
         let min = *sorted.first()?;
         let at = |share| quantile(&sorted, share);
         Some(Spread { min, p10: at(0.1), median: at(0.5), p90: at(0.9) })
+    }
+
+    /// The same in another unit.
+    pub fn scaled(self, factor: f64) -> Spread {
+        let Spread { min, p10, median, p90 } = self;
+        let [min, p10, median, p90] = [min, p10, median, p90].map(|value| value * factor);
+        Spread { min, p10, median, p90 }
     }
 }
 

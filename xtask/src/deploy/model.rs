@@ -12,8 +12,10 @@ use crate::paths::Paths;
 use crate::update::{self, model};
 
 const INSTALL: &str = include_str!("../../update/model-install.sh");
-/// The file of the key `$1` must be there; where the model that judges is.
-const JUDGING: &str = r#"test -f "$1" && readlink "${MODELS:-/var/lib/spinesight-models}/current""#;
+/// Where the model that judges is; the file of the key `$1` must be there.
+const JUDGING: &str = r#"fail() { echo "$1" >&2; exit 1; }
+test -f "$1" || fail "the board trusts no model: put the public key into $1"
+readlink "${MODELS:-/var/lib/spinesight-models}/current" || fail "no model judges on the board""#;
 /// Where a vendor's system keeps the public key that models are signed for; put there by hand.
 const VENDOR_KEY: &str = "/etc/spinesight/model-key.pem";
 
@@ -42,9 +44,7 @@ pub fn deploy(target: &Target, archive: &Path) -> Result<Outcome> {
 
 fn install(target: &Target, archive: &Path, key: &str) -> Result<Outcome> {
     let judging = || target.host.ask(JUDGING, &[key]).map(|path| path.trim().to_owned());
-    let from = judging().with_context(|| {
-        format!("the board has no model key {key}, or no model in /var/lib/spinesight-models")
-    })?;
+    let from = judging()?;
     let outcome = |result, to| Outcome {
         board: target.board.name.clone(),
         result,

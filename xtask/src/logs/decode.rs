@@ -1,20 +1,15 @@
 //! Frames become lines.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::io::Write;
+use std::rc::Rc;
 
-use anyhow::{Context, Result};
-use defmt_decoder::{DecodeError, Frame, StreamDecoder};
+use anyhow::Result;
+use defmt_decoder::Frame;
 use serde_json::json;
 
 use super::elf::Program;
-use super::files;
-
-/// How often a followed file is looked at.
-const PAUSE: Duration = Duration::from_millis(250);
+use super::frames::{Splitter, announced_build, decoded};
+use super::programs::Programs;
 
 /// How a line is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,102 +20,73 @@ pub enum Style {
     Json,
 }
 
-impl Program {
-    /// Prints files, each by itself, and says on standard error how many frames were damaged.
-    ///
-    /// With `follow` the last file and its successors are printed as they grow, without end.
-    ///
-    /// # Errors
-    /// When a file cannot be read or is another program's, or the output does not take a line.
-    pub fn print(
-        &self,
-        logs: &[PathBuf],
-        style: Style,
-        follow: bool,
-        out: &mut impl Write,
-    ) -> Result<()> {
-        for log in logs {
-            self.check_wrote(log)?;
-        }
-        let (last, before) = logs.split_last().context("there is no log file")?;
-        for log in before {
-            Reader::open(self, log, style)?.read(out)?;
-        }
-        let mut reader = Reader::open(self, last, style)?;
-        reader.read(out)?;
-        if follow { self.follow(reader, last, out) } else { Ok(()) }
-    }
-
-    /// Ends with an error alone: a reader's, or that of an output that takes no more.
-    fn follow<'p>(
-        &'p self,
-        mut reader: Reader<'p>,
-        last: &Path,
-        out: &mut impl Write,
-    ) -> Result<()> {
-        let mut log = last.to_path_buf();
-        loop {
-            // Looked up first: what the older file has was written before.
-            let next = files::successor(&log);
-            reader.read(out)?;
-            match next {
-                Some(next) => {
-                    reader = Reader::open(self, &next, reader.style)?;
-                    log = next;
-                }
-                None => thread::sleep(PAUSE),
-            }
-        }
-    }
-}
-
-/// One log file, read so far.
-struct Reader<'p> {
-    program: &'p Program,
+/// Prints one log as it comes, and says at its end how many frames were damaged.
+pub struct Printer<'p> {
+    programs: &'p Programs,
+    /// What messages call the log.
     name: String,
     style: Style,
-    file: File,
-    decoder: Box<dyn StreamDecoder + Send + Sync + 'p>,
+    splitter: Splitter,
+    /// Unknown before the first frame of a log that does not say by which build it was written.
+    program: Option<Rc<Program>>,
     damaged: u64,
 }
 
-impl<'p> Reader<'p> {
-    fn open(program: &'p Program, log: &Path, style: Style) -> Result<Reader<'p>> {
-        let name = log.display().to_string();
-        let file = File::open(log).with_context(|| format!("cannot read {name}"))?;
-        let decoder = program.table.new_stream_decoder();
-        Ok(Reader { program, name, style, file, decoder, damaged: 0 })
+impl<'p> Printer<'p> {
+    /// A log of a known build, or of one that its frames may tell.
+    ///
+    /// # Errors
+    /// When the program of the known build is not here.
+    pub fn new(
+        programs: &'p Programs,
+        name: String,
+        build: Option<&str>,
+        style: Style,
+    ) -> Result<Printer<'p>> {
+        let program = build.map(|build| programs.of_build(build, &name)).transpose()?;
+        Ok(Printer { programs, name, style, splitter: Splitter::default(), program, damaged: 0 })
     }
 
-    /// Prints what the file has beyond what was read before.
-    fn read(&mut self, out: &mut impl Write) -> Result<()> {
-        let mut part = [0; 4096];
-        loop {
-            let length = self.file.read(&mut part);
-            let length = length.with_context(|| format!("cannot read {}", self.name))?;
-            if length == 0 {
-                return Ok(out.flush()?);
-            }
-            self.decoder.received(&part[..length]);
-            self.print_frames(out)?;
-        }
+    /// Prints the frames that these bytes complete.
+    ///
+    /// # Errors
+    /// When the program that wrote them is not here, or the output does not take a line.
+    pub fn take(&mut self, bytes: &[u8], out: &mut impl Write) -> Result<()> {
+        let mut splitter = std::mem::take(&mut self.splitter);
+        splitter.take(bytes, |frame| self.print(frame, out))?;
+        self.splitter = splitter;
+        Ok(out.flush()?)
     }
 
-    fn print_frames(&mut self, out: &mut impl Write) -> Result<()> {
-        loop {
-            match self.decoder.decode() {
-                Ok(frame) => {
-                    let line = line(self.program, &frame, self.style);
-                    writeln!(out, "{line}")?;
-                }
-                Err(DecodeError::Malformed) => self.damaged += 1,
-                Err(DecodeError::UnexpectedEof) => return Ok(()),
-            }
+    fn print(&mut self, frame: &[u8], out: &mut impl Write) -> Result<()> {
+        let Some(bytes) = decoded(frame) else {
+            self.damaged += 1;
+            return Ok(());
+        };
+        let program = self.program_of(&bytes)?;
+        match program.table.decode(&bytes) {
+            Ok((frame, _)) => writeln!(out, "{}", line(&program, &frame, self.style))?,
+            Err(_) => self.damaged += 1,
         }
+        Ok(())
+    }
+
+    /// The program that wrote a frame. A first frame names its build: on a serial port, another one
+    /// may follow after an update.
+    fn program_of(&mut self, frame: &[u8]) -> Result<Rc<Program>> {
+        let build = announced_build(frame);
+        let program = match (&self.program, build) {
+            (Some(program), None) => Rc::clone(program),
+            (Some(program), Some(build)) if program.build_id == build => Rc::clone(program),
+            (_, Some(build)) => self.programs.of_build(build, &self.name)?,
+            (None, None) => self.programs.assumed(&self.name)?,
+        };
+        self.program = Some(Rc::clone(&program));
+        Ok(program)
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for Printer<'_> {
     fn drop(&mut self) {
         if self.damaged > 0 {
             eprintln!("{}: damaged frames skipped: {}", self.name, self.damaged);
@@ -149,95 +115,5 @@ fn line(program: &Program, frame: &Frame<'_>, style: Style) -> String {
             "line": number,
         })
         .to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::process::{Command, Stdio};
-
-    use super::*;
-    use crate::paths::{self, Paths};
-    use crate::process;
-
-    /// A program of the board, what it says its log must hold, and the log.
-    struct Sample {
-        program: Program,
-        expected: Vec<String>,
-        folder: tempfile::TempDir,
-    }
-
-    impl Sample {
-        fn make() -> Sample {
-            let paths = Paths::from_env().unwrap();
-            let elf = process::build_example(&paths, "log_sample").unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let mut command = Command::new(&elf);
-            let output = process::output(command.arg(folder.path()).stdin(Stdio::null())).unwrap();
-            let expected = output.lines().map(str::to_owned).collect();
-            Sample { program: Program::read(&elf).unwrap(), expected, folder }
-        }
-
-        fn log(&self) -> PathBuf {
-            let mut files = paths::entries(self.folder.path()).unwrap();
-            assert_eq!(files.len(), 1, "{files:?}");
-            files.remove(0)
-        }
-
-        fn lines(&self, log: &Path, style: Style) -> Vec<String> {
-            let mut out = Vec::new();
-            self.program.print(&[log.into()], style, false, &mut out).unwrap();
-            String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
-        }
-    }
-
-    #[test]
-    #[ignore = "builds a program of the board, minutes at first: `cargo xtask test` runs it"]
-    fn what_a_program_logs_is_read_back() {
-        let sample = Sample::make();
-        let log = sample.log();
-        let lines = sample.lines(&log, Style::Json);
-        let read: Vec<serde_json::Value> =
-            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let messages: Vec<&str> =
-            read.iter().map(|line| line["message"].as_str().unwrap()).collect();
-        let own = 1..messages.len() - 1;
-        assert!(messages[0].starts_with("device "), "{messages:?}");
-        assert_eq!(messages[own.clone()], sample.expected, "{messages:?}");
-        assert_eq!(messages.last(), Some(&"log ends"));
-        for line in &read[own] {
-            let file = line["file"].as_str().unwrap();
-            assert!(file.ends_with("log/events.rs") || file.ends_with("log/panics.rs"), "{line}");
-            assert!(line["line"].as_u64().unwrap() > 1, "{line}");
-            assert!(line["time_s"].as_f64().unwrap() < 60.0, "{line}");
-        }
-        every_damaged_byte_costs_one_frame_at_most(&sample, &log);
-        another_build_is_refused(&sample, &log);
-    }
-
-    fn every_damaged_byte_costs_one_frame_at_most(sample: &Sample, log: &Path) {
-        let bytes = fs::read(log).unwrap();
-        let whole = sample.lines(log, Style::Text);
-        let copy = sample.folder.path().join("copy");
-        for at in 0..bytes.len() {
-            for value in [0, !bytes[at]] {
-                let mut damaged = bytes.clone();
-                damaged[at] = value;
-                fs::write(&copy, damaged).unwrap();
-                let lines = sample.lines(&copy, Style::Text);
-                let intact = whole.iter().filter(|line| lines.contains(line)).count();
-                assert!(intact + 1 >= whole.len(), "byte {at} as {value}: {lines:?}");
-            }
-        }
-        fs::remove_file(copy).unwrap();
-    }
-
-    fn another_build_is_refused(sample: &Sample, log: &Path) {
-        let other = sample.folder.path().join("00000001-0123abcd.defmt");
-        fs::copy(log, &other).unwrap();
-        let error =
-            sample.program.print(&[other], Style::Text, false, &mut Vec::new()).unwrap_err();
-        assert!(error.to_string().contains("was written by build 0123abcd"), "{error}");
     }
 }

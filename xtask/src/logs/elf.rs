@@ -1,18 +1,19 @@
 //! The program that wrote a log: its format strings, and where in the source they are.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use defmt_decoder::{Locations, Table};
-use object::Object;
+use object::{Object, ReadCache};
 
 /// What a program's ELF file says about its log.
 pub struct Program {
-    path: PathBuf,
     /// In hexadecimal digits.
-    build_id: String,
+    pub build_id: String,
+    /// Format strings by index.
     pub table: Table,
+    /// Places in the source by index.
     pub locations: Locations,
 }
 
@@ -31,34 +32,21 @@ impl Program {
         let table = table.with_context(|| format!("{name} does not log"))?;
         let locations = table.get_locations(&bytes);
         let locations = locations.with_context(|| format!("{name} has damaged debug data"))?;
-        let file = object::File::parse(&*bytes).with_context(|| format!("{name} is no program"))?;
-        let build_id = file.build_id().ok().flatten().map(hex::encode);
-        let build_id = build_id.with_context(|| format!("{name} has no build id"))?;
-        Ok(Program { path: path.into(), build_id, table, locations })
-    }
-
-    /// Whether this program wrote a log file, by the file's name; a file with another kind of name,
-    /// such as a recording of a serial port, is taken on trust.
-    ///
-    /// # Errors
-    /// When another build wrote it.
-    pub fn check_wrote(&self, log: &Path) -> Result<()> {
-        match build_id_in_name(log) {
-            Some(build_id) if build_id != self.build_id => bail!(
-                "{} was written by build {build_id}, but {} is build {}: name the other one with --elf",
-                log.display(),
-                self.path.display(),
-                self.build_id
-            ),
-            Some(_) => {}
-            None => eprintln!("{}: no build id in the name, so none is checked", log.display()),
-        }
-        Ok(())
+        let build_id = build_id(path).with_context(|| format!("{name} has no build id"))?;
+        Ok(Program { build_id, table, locations })
     }
 }
 
-/// `NUMBER-BUILDID.defmt`.
-fn build_id_in_name(log: &Path) -> Option<&str> {
+/// The build id of a program in hexadecimal digits, without reading all of it.
+pub fn build_id(path: &Path) -> Option<String> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let file = object::File::parse(&cache).ok()?;
+    file.build_id().ok().flatten().map(hex::encode)
+}
+
+/// The build that wrote a log file, by the file's name, `NUMBER-BUILDID.defmt`. Another kind of
+/// name, such as that of a recording of a serial port, does not tell.
+pub fn build_id_in_name(log: &Path) -> Option<&str> {
     let (_, build_id) = log.file_name()?.to_str()?.strip_suffix(".defmt")?.split_once('-')?;
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     Some(build_id).filter(|text| !text.is_empty() && is_hex(text))

@@ -1,10 +1,99 @@
-//! Which log files there are, and which follows which.
+//! Logs in files: which there are, which follows which, and what is in them.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+use super::decode::{Printer, Style};
+use super::elf::build_id_in_name;
+use super::programs::Programs;
 use crate::paths;
+
+/// How often a followed file is looked at.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Prints files, each by itself. With `follow` the last file and its successors are printed as they
+/// grow, without end.
+///
+/// # Errors
+/// When a file cannot be read or its program is not here, or the output does not take a line.
+pub fn print(
+    programs: &Programs,
+    logs: &[PathBuf],
+    style: Style,
+    follow: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    // First of all: whether every program is here.
+    let readers = logs.iter().map(|log| Reader::open(programs, log, style));
+    let mut readers = readers.collect::<Result<Vec<_>>>()?;
+    for reader in &mut readers {
+        reader.read(out)?;
+    }
+    match (readers.pop(), logs.last()) {
+        (Some(last), Some(log)) if follow => {
+            drop(readers);
+            self::follow(programs, last, log, style, out)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends with an error alone: a reader's, or that of an output that takes no more.
+fn follow<'p>(
+    programs: &'p Programs,
+    mut reader: Reader<'p>,
+    last: &Path,
+    style: Style,
+    out: &mut impl Write,
+) -> Result<()> {
+    let mut log = last.to_path_buf();
+    loop {
+        // Looked up first: what the older file has was written before.
+        let next = successor(&log);
+        reader.read(out)?;
+        match next {
+            Some(next) => {
+                reader = Reader::open(programs, &next, style)?;
+                log = next;
+            }
+            None => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// One log file, read so far.
+struct Reader<'p> {
+    name: String,
+    file: File,
+    printer: Printer<'p>,
+}
+
+impl<'p> Reader<'p> {
+    fn open(programs: &'p Programs, log: &Path, style: Style) -> Result<Reader<'p>> {
+        let name = log.display().to_string();
+        let file = File::open(log).with_context(|| format!("cannot read {name}"))?;
+        let printer = Printer::new(programs, name.clone(), build_id_in_name(log), style)?;
+        Ok(Reader { name, file, printer })
+    }
+
+    /// Prints what the file has beyond what was read before.
+    fn read(&mut self, out: &mut impl Write) -> Result<()> {
+        let mut part = [0; 4096];
+        loop {
+            let length = self.file.read(&mut part);
+            let length = length.with_context(|| format!("cannot read {}", self.name))?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.printer.take(&part[..length], out)?;
+        }
+    }
+}
 
 /// The files, and those in the folders, each folder's oldest first.
 ///
@@ -24,7 +113,7 @@ pub fn all(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// The log file that continues another one, where there is one: the next of the same build.
-pub fn successor(file: &Path) -> Option<PathBuf> {
+fn successor(file: &Path) -> Option<PathBuf> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let siblings = paths::entries(folder.unwrap_or(Path::new("."))).ok()?;
     let (_, build) = parts(file)?;

@@ -25,7 +25,8 @@ const TOP_LEVEL: [&str; 16] = [
 
 /// Largest file outside [`LARGE_FOLDERS`], in bytes.
 const MAX_SIZE: u64 = 1 << 20;
-const ZOO: &str = "models/zoo/";
+/// Where model bundles lie.
+pub const ZOO: &str = "models/zoo/";
 const LARGE_FOLDERS: [&str; 2] = [ZOO, "models/samples/"];
 
 /// Entries at the top of the clone that are not in the list of known ones.
