@@ -1,5 +1,6 @@
 //! What the tasks know of a board: a TOML file per board in `xtask/boards`, and nothing in code.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
@@ -105,6 +106,19 @@ pub struct Image {
     pub kernel: String,
     /// Debian's package of the boot loader.
     pub boot_loader: String,
+    /// Debian's further packages that only this board needs.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Seconds after which the watchdog starts a hanging board again; its hardware has a maximum.
+    pub watchdog_s: u32,
+    /// Kernel modules of its hardware, loaded before the card is looked for.
+    pub modules: Vec<String>,
+    /// Files of the card's first partition, by name, from the unpacked packages.
+    #[serde(default)]
+    pub loader: BTreeMap<String, String>,
+    /// Texts of the card's first partition, by name.
+    #[serde(default)]
+    pub loader_texts: BTreeMap<String, String>,
     /// A slot's kernel partition, in MiB.
     pub boot_mib: u32,
     /// A slot's file system partition, in MiB.

@@ -12,11 +12,11 @@ mod crates;
 mod licences;
 mod memory;
 mod parts;
-mod program;
-mod release;
+pub mod program;
+pub mod release;
 mod reproducible;
 mod sbom;
-mod settings;
+pub mod settings;
 mod source;
 
 use std::fs;

@@ -18,11 +18,13 @@ mod dist;
 mod flash;
 mod fleet;
 mod fuzz;
+mod image;
 mod kernels;
 mod keys;
 mod launch;
 mod lint;
 mod logs;
+mod on_qemu;
 mod paths;
 mod peers;
 mod process;
@@ -81,6 +83,12 @@ enum Task {
     /// Installs cargo-fuzz in the cache folder, where new inputs are kept too. The first build
     /// compiles the inference engine once more, which takes half an hour.
     Fuzz(fuzz::Arguments),
+    /// Make the image of a board's card
+    ///
+    /// Assembled from Debian's packages for the board, the board's program and its bundles, as any
+    /// user, with nothing of the board's run here. Fails when the result exceeds the budget in the
+    /// board's file.
+    Image(image::Arguments),
     /// Compare speed, memory and size with other runtimes on this machine
     ///
     /// Every contender runs the network of a bundle on one 224x224 picture at a time, in a process
@@ -173,6 +181,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&paths, &arguments),
         Task::Test(arguments) => test::run(&paths, &arguments),
         Task::Fuzz(arguments) => fuzz::run(&paths, &arguments),
+        Task::Image(arguments) => image::run(&paths, &arguments),
         Task::Bench(arguments) => bench::run(&paths, &arguments),
         Task::Dist(arguments) => dist::run(&paths, &arguments),
         Task::Keys(arguments) => keys::run(&paths, &arguments),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf, absolute};
 use anyhow::{Context, Result, bail};
 
 /// Absolute paths that every task uses.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Paths {
     /// The clone: the folder of the workspace's `Cargo.toml`.
     pub root: PathBuf,

@@ -159,7 +159,7 @@ pub fn lock(path: &Path, activity: &str) -> Result<File> {
 }
 
 /// The command as one would type it, near enough for a message.
-fn line(command: &Command) -> String {
+pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::lint;
+use crate::on_qemu;
 use crate::paths::Paths;
 use crate::peers;
 use crate::process;
@@ -23,14 +24,18 @@ pub struct Arguments {
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
     /// Run what there is for another machine, and no other tests: `qemu-aarch64` (emulated
-    /// processors with and without dot products), or a board of `xtask/boards` over SSH
-    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["filter", "cargo"])]
+    /// processors with and without dot products), `qemu-virt` (a whole emulated board, from source
+    /// to update: parity, smoke, updates and power, of which --filter picks some), or a board of
+    /// `xtask/boards` over SSH
+    #[arg(long, value_name = "MACHINE", conflicts_with = "cargo")]
     on: Option<Machine>,
     /// With --on: only the tests of these packages [default: kernels, models, panel]
     #[arg(long, value_name = "PACKAGES", value_delimiter = ',', requires = "on")]
     packages: Vec<remote::test::Package>,
     #[command(flatten)]
     address: Address,
+    #[command(flatten)]
+    emulated: on_qemu::Options,
     /// Run these suites, and no other tests; they install what they need
     #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with_all = ["filter", "on", "cargo"])]
     with: Vec<Suite>,
@@ -59,7 +64,10 @@ impl Arguments {
 /// # Errors
 /// When the set-up or any check fails.
 pub fn run(paths: &Paths, arguments: &Arguments) -> Result<()> {
+    let filter = arguments.filter.as_deref();
     match &arguments.on {
+        Some(Machine::QemuVirt) => return on_qemu::run(paths, &arguments.emulated, filter),
+        Some(_) if filter.is_some() => bail!("with --on, --filter picks trials of qemu-virt alone"),
         Some(Machine::QemuAarch64) => return remote::test::emulated(paths, &arguments.packages),
         Some(Machine::Board(name)) => {
             return remote::test::on_board(paths, name, &arguments.address, &arguments.packages);

@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum Machine {
     /// AArch64 processors with and without dot products, emulated by QEMU.
     QemuAarch64,
+    /// A whole board, emulated, from source to update.
+    QemuVirt,
     /// A board of `xtask/boards`, by the name of its file.
     Board(String),
 }
@@ -18,6 +20,7 @@ impl FromStr for Machine {
     fn from_str(name: &str) -> Result<Machine, Infallible> {
         Ok(match name {
             "qemu-aarch64" => Machine::QemuAarch64,
+            "qemu-virt" => Machine::QemuVirt,
             board => Machine::Board(board.to_owned()),
         })
     }
@@ -30,6 +33,7 @@ mod tests {
     #[test]
     fn what_is_no_emulator_is_a_board() {
         assert_eq!("qemu-aarch64".parse(), Ok(Machine::QemuAarch64));
+        assert_eq!("qemu-virt".parse(), Ok(Machine::QemuVirt));
         assert_eq!("rpi5".parse(), Ok(Machine::Board("rpi5".into())));
     }
 }
