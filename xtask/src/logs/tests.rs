@@ -139,17 +139,18 @@ fn a_serial_port_may_be_joined_in_the_middle_of_a_frame(sample: &Sample, log: &P
     // The first frame, which names the build, is cut; then the program starts once more.
     let sent = [&bytes[3..], &bytes[..]].concat();
     let expected = [&whole[1..], &whole[..]].concat();
-    let (mut far_end, port) = pseudo_terminal();
+    // Stays open to the end: a port that is gone loses what was not read yet.
+    let (far_end, port) = pseudo_terminal();
     let left = Cell::new(expected.len());
     let mut head = Head { left: &left, taken: Vec::new() };
     thread::scope(|scope| {
         // The port is opened by its reader, which makes it raw: until then nothing may be sent.
-        scope.spawn(move || {
+        scope.spawn(|| {
             while !is_raw(&far_end) {
                 thread::yield_now();
             }
             // And what follows ends the reader, whose output is then full.
-            far_end.write_all(&[&sent[..], &sent[..]].concat()).unwrap();
+            (&far_end).write_all(&[&sent[..], &sent[..]].concat()).unwrap();
         });
         let error = serial::print(&port, serial::BAUD, &sample.programs, Style::Text, &mut head)
             .unwrap_err();
