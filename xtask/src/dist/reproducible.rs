@@ -108,8 +108,7 @@ mod tests {
         let first = Scratch::new(&folder.path().join("first")).unwrap();
         let second = Scratch::new(&folder.path().join("another")).unwrap();
         let crates = Places::regular(&paths).unwrap().crates;
-        let regular =
-            Places { source: first.path("source"), target: first.path("target"), crates };
+        let regular = Places { source: first.path("source"), target: first.path("target"), crates };
         let [one, two] = [&first, &second].map(|scratch| scratch.folder("unpacked").unwrap());
         library(&paths, &cross, &regular, &one);
         library(&paths, &cross, &elsewhere(&second, &regular).unwrap(), &two);
