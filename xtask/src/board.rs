@@ -72,11 +72,11 @@ pub struct Reach {
     /// User and host for SSH.
     pub ssh: String,
     /// Serial port of this machine that the board's console is usually at.
+    #[cfg_attr(not(feature = "logs"), expect(dead_code, reason = "for the log alone"))]
     pub serial: Option<String>,
     /// Speed of that port, baud.
+    #[cfg_attr(not(feature = "logs"), expect(dead_code, reason = "for the log alone"))]
     pub baud: Option<u32>,
-    /// Where a card reader usually shows the board's card.
-    pub card: Option<String>,
 }
 
 /// Limits that a command checks.
@@ -98,10 +98,6 @@ pub struct Budget {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// The card, as the running board names it.
-    pub disk: String,
-    /// The card, as U-Boot names it: `mmc` or `virtio`.
-    pub device_type: String,
     /// Debian's package of the kernel, for arm64.
     pub kernel: String,
     /// Debian's package of the boot loader.

@@ -59,8 +59,6 @@ pub struct Info {
     pub compatible: String,
     /// Its number, in decimal digits.
     pub version: String,
-    /// The clone's revision.
-    pub description: Option<String>,
 }
 
 impl Content {
