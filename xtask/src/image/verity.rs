@@ -43,7 +43,7 @@ pub fn pack(tree: &Path, time: u64, file: &Path) -> Result<Verity> {
     process::run(squash.env_remove("SOURCE_DATE_EPOCH"))?;
     let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let size = content.len() as u64;
-    ensure!(size % BLOCK == 0, "{} is not made of whole blocks", file.display());
+    ensure!(size.is_multiple_of(BLOCK), "{} is not made of whole blocks", file.display());
     let salt = hex::encode(Sha256::digest(&content));
     drop(content);
     let mut format = Command::new("/usr/sbin/veritysetup");

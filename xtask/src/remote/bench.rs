@@ -62,7 +62,8 @@ pub fn run(
     let release = Release::unpack(&archive, &unpacked.folder("release")?, &board)?;
     let samples = demo::samples(&paths.root.join("models/samples"))?;
     eprintln!("sending {} and samples to {host}", archive.display());
-    place.bring(&[&[release.program.clone()], &*release.bundles, &samples].concat())?;
+    let program = std::slice::from_ref(&release.program);
+    place.bring(&[program, &*release.bundles, &samples].concat())?;
     let bench = Bench { place, release, samples, effort };
     let mut results = Vec::new();
     for bundle in &bench.release.bundles {

@@ -49,8 +49,8 @@ impl Release {
 /// # Errors
 /// When no line has that name.
 pub fn value<'a>(text: &'a str, name: &str) -> Result<&'a str> {
-    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    values.last().with_context(|| format!("there is no line {name}="))
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    values.next_back().with_context(|| format!("there is no line {name}="))
 }
 
 #[cfg(test)]

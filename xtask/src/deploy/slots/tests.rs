@@ -71,7 +71,7 @@ impl Bench {
             pause: Duration::from_millis(1),
         };
         let (version, compatible) = (version.to_owned(), compatible.to_owned());
-        let info = Info { compatible, version, description: None };
+        let info = Info { compatible, version };
         let outcome = update(&target, &self.top.path().join("update"), &info);
         assert_eq!(fs::read_dir(&incoming).unwrap().count(), 0, "nothing is left behind");
         outcome
