@@ -17,7 +17,8 @@ mod frames;
 mod programs;
 #[cfg(feature = "logs")]
 mod serial;
-#[cfg(all(test, feature = "logs"))]
+#[cfg(test)]
+#[cfg(feature = "logs")]
 mod tests;
 
 use std::path::PathBuf;

@@ -112,7 +112,7 @@ fn a_good_update_verifies_and_says_what_it_is() {
     assert_eq!(info.version, "7");
     assert!(made.bundle.ends_with("spinesight-qemu-virt-7-development.raucb"));
     let left = crate::paths::entries(&made.home.path().join("out")).unwrap();
-    assert_eq!(left, [made.bundle.clone()], "nothing else is left");
+    assert_eq!(left, std::slice::from_ref(&made.bundle), "nothing else is left");
 }
 
 #[test]
