@@ -106,8 +106,8 @@ fn receive_and_check(board: &Board, orthanc: &Orthanc) {
 /// The digest of the bundle that judged, as the audit trail has it.
 fn bundle(board: &Board) -> String {
     let text = board.audit_text();
-    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-    let judged = lines.filter(|line: &Value| line["event"] == "judged").next_back();
+    let mut lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let judged = lines.rfind(|line: &Value| line["event"] == "judged");
     judged.expect("the scan was judged")["bundle"].as_str().expect("a digest").to_owned()
 }
 
