@@ -172,13 +172,13 @@ fn genimage_configuration(image: &Image, loader: &[String]) -> String {
         ("root-a", "root.img", u64::from(*root_mib), "L"),
         ("boot-b", "boot.img", u64::from(*boot_mib), "F"),
         ("root-b", "root.img", u64::from(*root_mib), "L"),
-        ("data", "data.img", u64::from(*data_mib), DATA_TYPE),
+        ("data", "data.img", u64::from(*data_mib), "L"),
     ];
     for (number, (name, file, size, kind)) in sizes.into_iter().enumerate() {
         // Formatting into a string cannot fail.
         let _ = writeln!(
             text,
-            "  partition {name} {{ image = \"{file}\" size = {size}M partition-type-uuid = \"{kind}\" \
+            "  partition {name} {{ image = \"{file}\" size = {size}M partition-type-uuid = {kind} \
              partition-uuid = \"{PART_UUID}{:02}\" }}",
             number + 1
         );
@@ -188,8 +188,6 @@ fn genimage_configuration(image: &Image, loader: &[String]) -> String {
 }
 
 const DISK_UUID: &str = "5350494e-4553-4947-4854-000000000000";
-/// By which the board finds the partition that may grow, in `repart.d`.
-const DATA_TYPE: &str = "5350494e-4553-4947-4854-0000000000da";
 const DATA_UUID: &str = "5350494e-4553-4947-4854-000000000007";
 /// Without its last two digits, which are the partition's number.
 const PART_UUID: &str = "5350494e-4553-4947-4854-0000000001";
