@@ -96,7 +96,7 @@ const APPLETS: [&str; 16] = [
     "vi", "wget", "which", "xargs",
 ];
 /// Units that do nothing for a board but take time at its start.
-const MASKED: [&str; 30] = [
+const MASKED: [&str; 31] = [
     "console-getty.service",
     "cryptdisks-early.service",
     "cryptdisks.service",
@@ -121,6 +121,7 @@ const MASKED: [&str; 30] = [
     "systemd-logind.service",
     "systemd-machine-id-commit.service",
     "systemd-network-generator.service",
+    "systemd-networkd-wait-online.service",
     "systemd-pstore.service",
     "systemd-remount-fs.service",
     "systemd-repart.service",
