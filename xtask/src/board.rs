@@ -119,7 +119,7 @@ pub struct Image {
     pub boot_mib: u32,
     /// A slot's file system partition, in MiB.
     pub root_mib: u32,
-    /// The data partition as shipped, in MiB; it grows at the first start.
+    /// The data partition, in MiB.
     pub data_mib: u32,
 }
 
