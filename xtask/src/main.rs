@@ -1,11 +1,14 @@
 //! The project's tasks, as `cargo xtask <task>`: set up, show, test and check, with no script to
 //! edit and no variable to set.
 //!
-//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`flash`],
-//! [`keys`], [`update`] (`bundle`), [`deploy`], [`fleet`], [`logs`], [`lint`], [`tidy`], [`launch`].
-//! They share [`paths`] (where things are kept), [`target`] (the build folder), [`cached`] (folders
-//! made once), [`process`] (how child programs run), [`peers`] (the Python packages that tests and
-//! bench compare with), and [`kernels`] and [`cross`] (tests on emulated ARM).
+//! One module per task: [`setup`], [`demo`], [`test`], [`fuzz`], [`bench`], [`dist`], [`image`],
+//! [`flash`], [`keys`], [`update`] (`bundle`), [`deploy`], [`fleet`], [`logs`], [`lint`], [`tidy`],
+//! [`launch`]. They share [`paths`] (where things are kept), [`target`] (the build folder),
+//! [`cached`] (folders made once), [`process`] (how child programs run), [`peers`] (the Python
+//! packages that tests and bench compare with) and [`board`] (what is known of each board).
+//!
+//! [`kernels`] and [`cross`] run tests on emulated ARM, [`remote`] and [`ssh`] on boards,
+//! [`on_qemu`] in an emulated board.
 
 mod bench;
 mod board;

@@ -165,6 +165,8 @@ mod tests {
     #[test]
     fn the_systems_files_are_understood() {
         assert_eq!(peak_in("VmPeak:\t  9 kB\nVmHWM:\t  2 kB\n"), Some(2048));
+        assert_eq!(peak_in("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB"), Some(2 << 20));
+        assert_eq!(peak_in("Name:\tx\nState:\tZ (zombie)"), None);
         let stat = "7 (a b) c) S 1 1 1 0 -1 4 100 0 0 0 250 50 0 0 20 0 1";
         assert_eq!(processor_time_in(stat), Some(3.0));
     }

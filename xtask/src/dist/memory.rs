@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::child::peak_in;
+
 /// How often the process is looked at; its peak is kept by the system, so nothing but the last
 /// moment can be missed.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -46,20 +48,9 @@ pub fn self_test(command: &mut Command, bundle: &Path) -> Result<u64> {
     peak(command.arg("selftest").arg("--bundle").arg(bundle))
 }
 
-fn peak_in(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_peak_is_read_from_a_status() {
-        assert_eq!(peak_in("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB"), Some(2 << 20));
-        assert_eq!(peak_in("Name:\tx\nState:\tZ (zombie)"), None);
-    }
 
     #[test]
     fn a_running_program_has_a_peak_and_a_failing_one_is_an_error() {

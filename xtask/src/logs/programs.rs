@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use super::elf::{self, Program};
+use crate::cross::Places;
 use crate::paths::{Paths, entries};
 
 /// What `cargo xtask dist` leaves, in the current folder.
@@ -38,7 +39,7 @@ impl Programs {
     pub fn on_this_machine(paths: &Paths) -> Result<Programs> {
         let mut candidates = Vec::new();
         collect(Path::new(DIST), DEPTH, &mut candidates)?;
-        for build_folder in [&paths.target, &paths.cache.join("cross")] {
+        for build_folder in [&paths.target, &Places::regular(paths)?.target] {
             candidates.extend(built(build_folder)?);
         }
         candidates.retain(|path| is_elf(path));
