@@ -41,6 +41,8 @@ impl Places {
         let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
         let crates = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
         let crates = crates.context("no home folder is known: set CARGO_HOME")?;
+        // Behind a symbolic link the compiler would know the folder by two names.
+        let crates = fs::canonicalize(&crates).unwrap_or(crates);
         Ok(Places { source: folder.join("source"), target: folder.join("target"), crates })
     }
 }
