@@ -67,7 +67,7 @@ impl Updates {
         let unwell = made("unwell", &Content { boot, root, ..newer.clone() }, &signer)?;
         let refused = vec![
             ("wrong signature", "signature", made("signature", &newer, &stranger)?),
-            ("wrong compatible", "compatible", made("compatible", &foreign, &signer)?),
+            ("wrong compatible", "Compatible mismatch", made("compatible", &foreign, &signer)?),
             ("older version", "older", made("older", &older, &signer)?),
             ("truncated file", "", truncated(&good)?),
             ("flipped payload byte", "", flipped(&good)?),
@@ -108,10 +108,16 @@ pub fn run(lab: &Lab, updates: &Updates, report: &mut Report) {
 fn refused(guest: &mut Guest, slot: &str, word: &str, update: &Path) -> Result<String> {
     guest.put(update, PLACE)?;
     let idle = other(slot);
-    let digest = format!("sha256sum </dev/disk/by-partlabel/boot-{idle}");
+    // Slots are written from their beginning; all of the root file system would take minutes.
+    let parts = "/dev/disk/by-partlabel";
+    let digest =
+        format!("{{ cat {parts}/boot-{idle}; head -c 1M {parts}/root-{idle}; }} | sha256sum");
     let before = guest.ask(&digest)?;
-    // RAUC gives its reason on standard output.
-    let said = guest.ask(&format!("rauc install {PLACE} 2>&1 && echo INSTALLED || true"))?;
+    // RAUC gives its own reasons on standard output; what its handlers say is in the journal.
+    let said = guest.ask(&format!(
+        "{{ rauc install {PLACE} 2>&1 && echo INSTALLED; }} || \
+         journalctl --unit=rauc --lines=12 --output=cat --no-pager"
+    ))?;
     ensure!(!said.ends_with("INSTALLED"), "the board installed it");
     ensure!(said.contains(word), "refused for another reason: {said}");
     let next = next_slot(&guest.ask("fw_printenv")?)?;
@@ -119,8 +125,13 @@ fn refused(guest: &mut Guest, slot: &str, word: &str, update: &Path) -> Result<S
     let touched = if guest.ask(&digest)? == before { "untouched" } else { "written" };
     // What is wrong with signature, name and version is known before anything is written.
     ensure!(word.is_empty() || touched == "untouched", "slot {idle} was {touched}");
-    let reason = said.lines().find_map(|line| line.split_once("LastError: ")).map(|line| line.1);
-    Ok(format!("refused, slot {idle} {touched}: {}", reason.unwrap_or(&said)))
+    Ok(format!("refused, slot {idle} {touched}: {}", reason_in(&said).unwrap_or(&said)))
+}
+
+/// Why an update was refused: in our words, where our handler refused it, else in RAUC's.
+fn reason_in(said: &str) -> Option<&str> {
+    let behind = |mark: &str| said.lines().find_map(|line| line.split_once(mark)).map(|(_, it)| it);
+    behind("update refused: ").or_else(|| behind("LastError: "))
 }
 
 /// Installs an update that starts but is not well; the board must go back by itself.
@@ -257,6 +268,15 @@ mod tests {
         assert_eq!(next("b a", 3, 0).as_deref(), Some("a"));
         assert_eq!(next("a", 0, 3), None);
         assert!(next_slot("BOOT_ORDER=a\n").is_err());
+    }
+
+    #[test]
+    fn the_handlers_reason_comes_before_the_updaters() {
+        let said = "100% Installing failed.\nLastError: Child process exited with code 1\n";
+        assert_eq!(reason_in(said), Some("Child process exited with code 1"));
+        let said = format!("{said}update refused: version 1 is older than 2\n");
+        assert_eq!(reason_in(&said), Some("version 1 is older than 2"));
+        assert_eq!(reason_in("what?"), None);
     }
 
     #[test]
