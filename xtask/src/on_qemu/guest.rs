@@ -137,7 +137,10 @@ impl Guest {
     /// # Errors
     /// When it does not come.
     pub fn wait_for_service(&mut self) -> Result<String> {
-        let script = "systemctl is-active --quiet spinesight.service && cat /proc/cmdline";
+        // The board looks by itself, because every login takes it seconds.
+        let script = "left=60; until systemctl is-active --quiet spinesight.service; do \
+                      left=$((left - 1)); [ $left -gt 0 ] || exit 1; sleep 1; done; \
+                      cat /proc/cmdline";
         let line = self.wait_for("service", |guest| guest.ask(script).map(Some))?;
         slot_in(&line).with_context(|| format!("the kernel's command line names no slot: {line}"))
     }

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::guest::Guest;
 
-const SCANS: &str = "/var/lib/spinesight/spool/scans";
+/// Lists digest and path of every file of every scan.
+const LIST: &str = "cd /var/lib/spinesight/spool/scans && find . -type f -exec sha256sum {} +";
 const DAMAGED: &str = "/var/lib/spinesight/spool/damaged";
 const TRAIL: &str = "/var/lib/spinesight/audit";
 
@@ -22,8 +23,11 @@ impl Stored {
     /// # Errors
     /// When the board cannot be reached.
     pub fn on(guest: &Guest) -> Result<Stored> {
-        let list = guest.ask(&format!("cd {SCANS} && find . -type f -exec sha256sum {{}} +"))?;
-        Ok(Stored { files: list.lines().map(str::to_owned).collect() })
+        Ok(Stored::of(&guest.ask(LIST)?))
+    }
+
+    fn of(list: &str) -> Stored {
+        Stored { files: list.lines().map(str::to_owned).collect() }
     }
 
     /// How many scans it has.
@@ -38,12 +42,15 @@ impl Stored {
     /// # Errors
     /// When something is missing or was set aside as damaged.
     pub fn check(&self, guest: &Guest) -> Result<()> {
-        let now = Stored::on(guest)?;
+        // One question, because a login takes an emulated board seconds.
+        let answer = guest.ask(&format!(
+            "ls {DAMAGED} 2>/dev/null | wc -l && spinesight audit verify {TRAIL} >&2 && {LIST}"
+        ))?;
+        let (damaged, list) = answer.split_once('\n').unwrap_or((&answer, ""));
+        ensure!(damaged.trim() == "0", "{damaged} scans were set aside as damaged");
+        let now = Stored::of(list);
         let lost: Vec<_> = self.files.difference(&now.files).map(String::as_str).collect();
         ensure!(lost.is_empty(), "lost or changed: {}", lost.join(", "));
-        let damaged = guest.ask(&format!("ls {DAMAGED} 2>/dev/null | wc -l"))?;
-        ensure!(damaged == "0", "{damaged} scans were set aside as damaged");
-        guest.ask(&format!("spinesight audit verify {TRAIL}"))?;
         Ok(())
     }
 }
