@@ -48,8 +48,8 @@ const SUMMARY: &str = "test-on-qemu-virt.md";
 /// Options of the trials.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
-    /// With `--on qemu-virt`: cut the power at so many points of an update
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    /// With `--on qemu-virt`: cut the power at so many points of an update; 100 take an hour or two
+    #[arg(long, value_name = "N", default_value_t = 2)]
     with_power_cuts: usize,
     /// With `--on qemu-virt`: what the points and the cache's losses are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
