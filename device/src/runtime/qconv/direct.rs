@@ -29,8 +29,9 @@ pub(super) struct Direct {
     parts: Vec<Vec<Chunk>>,
     /// Steps of all parts.
     steps: usize,
-    /// `[group][block][step][BLOCK][lanes]`.
-    weights: Vec<i16>,
+    /// `[group][block][step][BLOCK][lanes]`, in bytes: a network's weights pass the caches once for
+    /// every scan, and only what is being multiplied has to be words.
+    weights: Vec<i8>,
     /// Each block's bias, less its surplus.
     bias: Vec<[i32; BLOCK]>,
 }
@@ -47,8 +48,12 @@ impl Direct {
         let parts = parts(&runs, lanes, VALUES / lanes);
         let steps: usize = runs.iter().map(|run| run.len.div_ceil(lanes)).sum();
         let packed = packed(weights, &runs, lanes);
+        let mut widened = Vec::new();
         let blocks = packed.chunks_exact(steps * lanes * BLOCK).zip(bias);
-        let bias = blocks.map(|(weights, bias)| less_surplus(weights, bias, &parts, backend));
+        let bias = blocks.map(|(weights, bias)| {
+            widen(weights, &mut widened);
+            less_surplus(&widened, bias, &parts, backend)
+        });
         let bias = bias.collect();
         Self { shape: *weights.shape, parts, steps, weights: packed, bias }
     }
@@ -92,11 +97,13 @@ impl Direct {
         let step = layer.backend.lanes() * BLOCK;
         let mut weights = &self.weights[block * self.steps * step..][..self.steps * step];
         let finish = &layer.constants[block].finish;
-        let Worker { starts, surplus, sums, steps, reals, .. } = worker;
+        let Worker { starts, surplus, sums, steps, reals, weights: widened, .. } = worker;
         let start = Start { bias: &self.bias[block], surplus };
         for (index, part) in self.parts.iter().enumerate() {
             let own;
             (own, weights) = weights.split_at(part.iter().map(|c| c.steps).sum::<usize>() * step);
+            widen(own, widened);
+            let own = widened.as_slice();
             if index + 1 < self.parts.len() {
                 let first = (index == 0).then_some(start);
                 layer.backend.accumulate(x, starts, part, own, first, sums);
@@ -167,6 +174,12 @@ fn less_surplus(
         }
     }
     bias
+}
+
+/// Fills `words` with these bytes.
+fn widen(bytes: &[i8], words: &mut Vec<i16>) {
+    words.clear();
+    words.extend(bytes.iter().map(|byte| i16::from(*byte)));
 }
 
 /// Parts of the output's pixels.

@@ -197,6 +197,8 @@ impl Backend {
     pub fn bytes(self) -> Option<ByteBackend> {
         match self {
             Self::PortableBytes => Some(ByteBackend::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => Some(ByteBackend::Avx2(avx2)),
             #[cfg(target_arch = "aarch64")]
             Self::Sdot(_, sdot) => Some(ByteBackend::Sdot(sdot)),
             _ => None,
@@ -364,6 +366,8 @@ fn channel_surplus<const LANES: usize>(chunks: &[Chunk], weights: &[i16]) -> [i3
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ByteBackend {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
     Sdot(Sdot),
 }
@@ -372,6 +376,26 @@ impl ByteBackend {
     /// Input values per group of packed weights: what one dot product of ARM consumes.
     pub const LANES: usize = 4;
 
+    /// By how much the bytes it multiplies are larger than the steps of an activation: a kernel may
+    /// want them without a sign.
+    pub fn offset(self) -> i16 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 128,
+            _ => 0,
+        }
+    }
+
+    /// Whether weights must be packed so that no sum of 16 bits overflows, and Winograd's
+    /// arithmetic is the faster one where it can be used.
+    pub fn is_narrow(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => true,
+            _ => false,
+        }
+    }
+
     /// As [`Backend::accumulate`]. Sums on the way may wrap around 32 bits.
     pub fn accumulate(
         self,
@@ -379,17 +403,65 @@ impl ByteBackend {
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i8],
-        first: Option<&[i32; BLOCK]>,
+        first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
         match self {
             Self::Portable => {
+                let first = first.map(|first| first.bias);
                 portable::accumulate_groups::<_, { Self::LANES }>(
                     x, starts, chunks, weights, first, sums,
                 );
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.accumulate_bytes(x, starts, chunks, weights, first, sums),
             #[cfg(target_arch = "aarch64")]
-            Self::Sdot(sdot) => sdot.accumulate(x, starts, chunks, weights, first, sums),
+            Self::Sdot(sdot) => {
+                let first = first.map(|first| first.bias);
+                sdot.accumulate(x, starts, chunks, weights, first, sums);
+            }
+        }
+    }
+
+    /// As [`Backend::accumulate_to_steps`], where the kernel has that; says whether it has.
+    pub fn accumulate_to_steps(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        sums: Sums<'_>,
+        to: &Requantize,
+        out: &mut [[i16; BLOCK]],
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => {
+                avx2.accumulate_bytes_to_steps(x, starts, chunks, weights, sums, to, out);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// As [`Backend::accumulate_to_reals`], where the kernel has that; says whether it has.
+    pub fn accumulate_to_reals(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        sums: Sums<'_>,
+        to: &Realize,
+        out: &mut [[f32; BLOCK]],
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => {
+                avx2.accumulate_bytes_to_reals(x, starts, chunks, weights, sums, to, out);
+                true
+            }
+            _ => false,
         }
     }
 }
