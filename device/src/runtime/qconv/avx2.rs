@@ -21,8 +21,10 @@
 
 use std::arch::x86_64::*;
 
+use super::Finish;
 use super::kernel::{ByteBackend, Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
 use super::pack::BLOCK;
+use super::target::Sink;
 
 /// Input bytes of a step.
 const BYTE_LANES: usize = ByteBackend::LANES;
@@ -72,6 +74,21 @@ impl Avx2 {
         unsafe { accumulate(&run, starts, first, sums) }
     }
 
+    pub fn accumulate_bytes_into(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        sums: Sums<'_>,
+        finish: &Finish,
+        sink: &Sink<'_>,
+    ) {
+        let run = Run::new(Operands::Bytes { x, weights }, chunks);
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { accumulate_into(&run, starts, sums, finish, sink) }
+    }
+
     pub fn multiply_reals(
         self,
         x: &[f32],
@@ -106,21 +123,6 @@ impl Avx2 {
         unsafe { accumulate_to_steps(&run, starts, sums, to, out) }
     }
 
-    pub fn accumulate_bytes_to_steps(
-        self,
-        x: &[i8],
-        starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
-        sums: Sums<'_>,
-        to: &Requantize,
-        out: &mut [[i16; BLOCK]],
-    ) {
-        let run = Run::new(Operands::Bytes { x, weights }, chunks);
-        // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { accumulate_to_steps(&run, starts, sums, to, out) }
-    }
-
     pub fn accumulate_to_reals(
         self,
         x: &[i16],
@@ -132,21 +134,6 @@ impl Avx2 {
         out: &mut [[f32; BLOCK]],
     ) {
         let run = Run::new(Operands::Words { x, weights }, chunks);
-        // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { accumulate_to_reals(&run, starts, sums, to, out) }
-    }
-
-    pub fn accumulate_bytes_to_reals(
-        self,
-        x: &[i8],
-        starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
-        sums: Sums<'_>,
-        to: &Realize,
-        out: &mut [[f32; BLOCK]],
-    ) {
-        let run = Run::new(Operands::Bytes { x, weights }, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate_to_reals(&run, starts, sums, to, out) }
     }
@@ -239,6 +226,20 @@ fn accumulate_to_reals(
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn accumulate_into(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
+    finish: &Finish,
+    sink: &Sink<'_>,
+) {
+    for (index, starts) in starts.chunks(TILE).enumerate() {
+        let (sums, first) = (tile_of(sums, index), index * TILE);
+        by_tile!(starts.len(), tile_into(run, starts, sums, finish, sink, first));
+    }
+}
+
 /// Where a tile's accumulation begins.
 fn tile_of(sums: Sums<'_>, index: usize) -> Sums<'_> {
     match sums {
@@ -290,6 +291,38 @@ fn tile_to_reals<const P: usize>(
     let totals = run.accumulate::<P>(starts, sums);
     for (out, totals) in out.iter_mut().zip(totals) {
         store_reals(reals(totals, to, load_reals(out)), out);
+    }
+}
+
+/// `first` is the number of the tile's first pixel in the sink.
+#[target_feature(enable = "avx2")]
+fn tile_into<const P: usize>(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
+    finish: &Finish,
+    sink: &Sink<'_>,
+    first: usize,
+) {
+    let totals = run.accumulate::<P>(starts, sums);
+    for (pixel, totals) in (first..).zip(totals) {
+        let mut in_steps = [0; BLOCK];
+        match finish {
+            Finish::Steps(to) => {
+                store_steps(steps(totals, to), &mut in_steps);
+                sink.put_steps(pixel, &in_steps);
+            }
+            Finish::Reals(to) => {
+                let values = reals(totals, to, load_reals(&sink.skip(pixel)));
+                let mut in_reals = [0.0; BLOCK];
+                store_reals(values, &mut in_reals);
+                sink.put_reals(pixel, &in_reals);
+                if let Some(to) = sink.quantize() {
+                    store_steps(quantized(values, to), &mut in_steps);
+                    sink.put_steps(pixel, &in_steps);
+                }
+            }
+        }
     }
 }
 
@@ -635,30 +668,37 @@ fn realize(sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+    for (out, values) in out.iter_mut().zip(values) {
+        store_steps(quantized(load_reals(values), to), out);
+    }
+}
+
+/// `clamp(round_ties_even(value / scale))` for sixteen channels.
+///
 /// Multiplies by the reciprocal, whose result differs from the quotient by far less than a
 /// thousandth of a step in this range; where that could matter, near a tie, it divides.
 #[target_feature(enable = "avx2")]
-fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+#[inline]
+fn quantized(values: [__m256; 2], to: &Quantize) -> [__m256i; 2] {
     const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    let scale = _mm256_set1_ps(to.scale);
-    let reciprocal = _mm256_set1_ps(1.0 / to.scale);
+    let reciprocal = _mm256_set1_ps(to.reciprocal);
     let [low, high] = to.range.map(|bound| _mm256_set1_ps(bound));
     let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
     let near_tie = _mm256_set1_ps(0.499);
-    for (out, values) in out.iter_mut().zip(values) {
-        let values = load_reals(values);
-        let clamp = |value| _mm256_min_ps(_mm256_max_ps(value, low), high);
-        let mut scaled = values.map(|value| clamp(_mm256_mul_ps(value, reciprocal)));
-        let rounded = scaled.map(|value| _mm256_round_ps::<ROUND>(value));
-        let unsure = |half: usize| {
-            let distance = _mm256_and_ps(_mm256_sub_ps(scaled[half], rounded[half]), magnitude);
-            _mm256_cmp_ps::<_CMP_NLE_UQ>(distance, near_tie)
-        };
-        if _mm256_movemask_ps(_mm256_or_ps(unsure(0), unsure(1))) != 0 {
-            scaled = values.map(|value| clamp(_mm256_div_ps(value, scale)));
-        }
-        store_steps(scaled.map(|value| _mm256_cvtps_epi32(value)), out);
+    let clamp = |value| _mm256_min_ps(_mm256_max_ps(value, low), high);
+    let mut scaled = values.map(|value| clamp(_mm256_mul_ps(value, reciprocal)));
+    let rounded = scaled.map(|value| _mm256_round_ps::<ROUND>(value));
+    let unsure = |half: usize| {
+        let distance = _mm256_and_ps(_mm256_sub_ps(scaled[half], rounded[half]), magnitude);
+        _mm256_cmp_ps::<_CMP_NLE_UQ>(distance, near_tie)
+    };
+    if _mm256_movemask_ps(_mm256_or_ps(unsure(0), unsure(1))) != 0 {
+        let scale = _mm256_set1_ps(to.scale);
+        scaled = values.map(|value| clamp(_mm256_div_ps(value, scale)));
     }
+    scaled.map(|value| _mm256_cvtps_epi32(value))
 }
 
 /// `clamp(round_ties_even(sum * multiplier))` for sixteen channels.

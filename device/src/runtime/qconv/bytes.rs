@@ -13,7 +13,7 @@ use super::kernel::{ByteBackend, Chunk, Start, Sums};
 use super::pack::{BLOCK, Weights, group_blocks, pack_channels};
 use super::params::QConvParams;
 use super::shape::{Canvas, ConvShape};
-use super::{Finish, Layer, Target, Worker, direct};
+use super::{Layer, Target, Worker, direct};
 
 /// Input values of a step.
 const LANES: usize = ByteBackend::LANES;
@@ -104,9 +104,7 @@ impl Bytes {
         worker.surplus.clear();
         worker.surplus.resize(worker.starts.len(), 0);
         for block in blocks {
-            target.load(layer, block, worker);
-            self.convolve(layer, block, worker);
-            target.store(layer, block, worker);
+            self.convolve(layer, block, target, worker);
         }
     }
 
@@ -122,30 +120,26 @@ impl Bytes {
         starts.iter_mut().for_each(|start| *start -= first);
     }
 
-    /// Fills `worker.steps` or `worker.reals` with a block's output.
-    fn convolve(&self, layer: &Layer, block: usize, worker: &mut Worker) {
-        let Worker { starts, surplus, sums, steps, reals, bytes, .. } = worker;
+    /// Computes and writes a block's output.
+    fn convolve(&self, layer: &Layer, block: usize, target: &Target<'_>, worker: &mut Worker) {
+        let Worker { starts, places, surplus, sums, bytes, .. } = worker;
         let x = &bytes[block / group_blocks(&self.shape) * self.shape.group_inputs()..];
+        let finish = &layer.constants[block].finish;
+        let sink = target.sink(layer, block, places);
         let mut first = Some(Start { bias: &self.bias[block], surplus });
         let mut parts = self.parts(block).peekable();
         while let Some((chunks, weights)) = parts.next() {
-            if parts.peek().is_none() {
+            if let Some(sink) = sink.as_ref().filter(|_| parts.peek().is_none()) {
                 let from = first.map_or(Sums::Later(sums), Sums::First);
-                let is_finished = match &layer.constants[block].finish {
-                    Finish::Steps(to) => self
-                        .backend
-                        .accumulate_to_steps(x, starts, chunks, weights, from, to, steps),
-                    Finish::Reals(to) => self
-                        .backend
-                        .accumulate_to_reals(x, starts, chunks, weights, from, to, reals),
-                };
-                if is_finished {
+                if self.backend.accumulate_into(x, starts, chunks, weights, from, finish, sink) {
                     return;
                 }
             }
             self.backend.accumulate(x, starts, chunks, weights, first.take(), sums);
         }
+        target.load(layer, block, worker);
         layer.finish(block, worker);
+        target.store(layer, block, worker);
     }
 
     /// Where a block's weights meet the input, and the weights.

@@ -3,6 +3,7 @@
 //! Invariant: every kernel gives the same bytes. Sums are exact integers and each output takes the
 //! same `f32` operations in the same order.
 
+use super::Finish;
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "aarch64")]
@@ -11,6 +12,7 @@ use super::pack::BLOCK;
 use super::portable;
 #[cfg(target_arch = "aarch64")]
 use super::sdot::Sdot;
+use super::target::Sink;
 
 /// The environment variable that names the kernel to use, as [`Kernel::name`] gives it.
 pub const KERNEL_VARIABLE: &str = "SPINESIGHT_KERNEL";
@@ -117,6 +119,8 @@ pub(super) struct Realize {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quantize {
     pub scale: f32,
+    /// One by the scale.
+    pub reciprocal: f32,
     /// Smallest and largest step, less the zero point.
     pub range: [f32; 2],
 }
@@ -423,42 +427,22 @@ impl ByteBackend {
         }
     }
 
-    /// As [`Backend::accumulate_to_steps`], where the kernel has that; says whether it has.
-    pub fn accumulate_to_steps(
+    /// As [`ByteBackend::accumulate`] and all that is to become of the sums, written where it
+    /// belongs, where the kernel can do that at once; says whether it can.
+    pub fn accumulate_into(
         self,
         x: &[i8],
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i8],
         sums: Sums<'_>,
-        to: &Requantize,
-        out: &mut [[i16; BLOCK]],
+        finish: &Finish,
+        sink: &Sink<'_>,
     ) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => {
-                avx2.accumulate_bytes_to_steps(x, starts, chunks, weights, sums, to, out);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// As [`Backend::accumulate_to_reals`], where the kernel has that; says whether it has.
-    pub fn accumulate_to_reals(
-        self,
-        x: &[i8],
-        starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
-        sums: Sums<'_>,
-        to: &Realize,
-        out: &mut [[f32; BLOCK]],
-    ) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => {
-                avx2.accumulate_bytes_to_reals(x, starts, chunks, weights, sums, to, out);
+                avx2.accumulate_bytes_into(x, starts, chunks, weights, sums, finish, sink);
                 true
             }
             _ => false,

@@ -302,7 +302,8 @@ impl QConv {
     pub fn fuse_quantize(&mut self, to: Affine) -> bool {
         let possible = self.gives_reals() && self.quantize.is_none() && to.is_proper();
         if possible {
-            self.quantize = Some(Quantize { scale: to.scale, range: to.range() });
+            let reciprocal = 1.0 / to.scale;
+            self.quantize = Some(Quantize { scale: to.scale, reciprocal, range: to.range() });
         }
         possible
     }
