@@ -181,6 +181,9 @@ impl Rest {
 /// Takes from the weights of one or two steps what could make their sums overflow: each sum is of
 /// one channel's first, or last, two weights in every step.
 fn excess(weights: &mut [i8]) -> Option<Vec<i8>> {
+    if !may_overflow(weights) {
+        return None;
+    }
     let mut rest = vec![0; weights.len()];
     for first in (0..STEP).step_by(2) {
         let mut room = [-ROOM, ROOM];
@@ -194,7 +197,19 @@ fn excess(weights: &mut [i8]) -> Option<Vec<i8>> {
             }
         }
     }
-    rest.iter().any(|weight| *weight != 0).then_some(rest)
+    Some(rest)
+}
+
+/// Whether the weights of one or two steps could make a sum overflow.
+fn may_overflow(weights: &[i8]) -> bool {
+    let mut sums = [[0i16; 2]; STEP / 2];
+    for step in weights.as_chunks::<STEP>().0 {
+        for (sums, pair) in sums.iter_mut().zip(step.as_chunks::<2>().0) {
+            let [a, b] = pair.map(i16::from);
+            *sums = [sums[0] + a.min(0) + b.min(0), sums[1] + a.max(0) + b.max(0)];
+        }
+    }
+    sums.iter().any(|[least, most]| *least < -ROOM || *most > ROOM)
 }
 
 #[cfg(test)]

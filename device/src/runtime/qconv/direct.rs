@@ -245,28 +245,38 @@ pub(super) fn parts(runs: &[Run], lanes: usize, most: usize) -> Vec<Vec<Chunk>> 
 }
 
 /// Weights, `[group][block][step][BLOCK][lanes]`.
-pub(super) fn packed<W: Copy + Default, T: From<W>>(
+pub(super) fn packed<W: Copy + Default, T: From<W> + Copy>(
     weights: &Weights<'_, W>,
     runs: &[Run],
     lanes: usize,
 ) -> Vec<T> {
     let shape = weights.shape;
-    let mut packed = Vec::new();
+    // Where each value's weight lies among those of an output channel.
+    let places: Vec<Vec<usize>> = runs.iter().map(|run| places_of(run, shape)).collect();
+    let steps: usize = runs.iter().map(|run| run.len.div_ceil(lanes)).sum();
+    let blocks = shape.groups * group_blocks(shape);
+    let mut packed = Vec::with_capacity(blocks * steps * lanes * BLOCK);
     for group in 0..shape.groups {
         for block in 0..group_blocks(shape) {
-            for run in runs {
-                for k in (0..run.len).step_by(lanes) {
-                    for channel in block * BLOCK..(block + 1) * BLOCK {
-                        packed.extend((k..k + lanes).map(|k| {
-                            let (kx, input) = (k / shape.group_inputs(), k % shape.group_inputs());
-                            let inside = k < run.len;
-                            let weight = || weights.at(group, channel, input, run.ky, run.kx + kx);
-                            T::from(if inside { weight() } else { W::default() })
-                        }));
-                    }
+            let channels: [&[W]; BLOCK] =
+                std::array::from_fn(|channel| weights.of(group, block * BLOCK + channel));
+            for step in places.iter().flat_map(|places| places.chunks(lanes)) {
+                for channel in channels {
+                    let weight =
+                        |lane: usize| step.get(lane).and_then(|place| channel.get(*place)).copied();
+                    packed.extend((0..lanes).map(|lane| T::from(weight(lane).unwrap_or_default())));
                 }
             }
         }
     }
     packed
+}
+
+fn places_of(run: &Run, shape: &ConvShape) -> Vec<usize> {
+    let [height, width] = shape.kernel;
+    let place = |k: usize| {
+        let (kx, input) = (run.kx + k / shape.group_inputs(), k % shape.group_inputs());
+        (input * height + run.ky) * width + kx
+    };
+    (0..run.len).map(place).collect()
 }
