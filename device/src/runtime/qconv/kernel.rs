@@ -24,7 +24,7 @@ pub enum Kernel {
     Portable,
     /// Plain Rust that computes as `Sdot` does, for any processor.
     PortableBytes,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2: direct convolutions on bytes where their weights allow that.
     Avx2,
     /// Any AArch64: products of 16-bit operands.
     Neon,

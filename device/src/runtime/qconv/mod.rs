@@ -22,7 +22,7 @@
 //! - `winograd`: 3x3 convolutions with 2.25 times fewer multiplications, in exact integers;
 //! - `float`: in real numbers, for the few layers that a model keeps so;
 //! - `bytes`: by the definition, on the input narrowed to bytes, where the processor multiplies
-//!   those fast enough to beat Winograd's arithmetic;
+//!   those faster;
 //!
 //! and all are written over the inner loops of `kernel`: `portable`, the reference, `avx2`, `neon`
 //! and `sdot`. `pack` holds the order of the weights, `target` writes the output.
