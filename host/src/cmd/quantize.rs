@@ -55,6 +55,10 @@ pub struct QuantizationArgs {
     /// Part of all multiply-adds to spend in float, on the layers that lose most.
     #[arg(long, value_name = "PART", default_value_t = Settings::default().float_budget)]
     float_budget: f64,
+    /// Most steps that the root mean square of a channel's weights may be, where boards then add
+    /// products up faster; 127 for no bound.
+    #[arg(long, value_name = "STEPS", default_value_t = Settings::default().weight_rms)]
+    weight_rms: f64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,6 +78,9 @@ impl QuantizationArgs {
         if !(0.0..=1.0).contains(&self.float_budget) {
             bail!("--float-budget is a part: from 0 to 1");
         }
+        if !(1.0..=127.0).contains(&self.weight_rms) {
+            bail!("--weight-rms is a number of steps: from 1 to 127");
+        }
         if !(50.0..=100.0).contains(&self.percentile) {
             bail!("--percentile is a percentage: from 50 to 100");
         }
@@ -88,6 +95,7 @@ impl QuantizationArgs {
             second_order: !self.nearest,
             correct_biases: !self.no_bias_correction,
             float_budget: self.float_budget,
+            weight_rms: self.weight_rms,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use indicatif::ProgressBar;
-use models::arch::Architecture;
+use models::arch::{Architecture, Op};
 use tch::{Kind, Tensor};
 
 use super::affine::Affine;
@@ -12,9 +12,9 @@ use super::equalize::equalize;
 use super::forward::{Forward, convolutions, folded_layers};
 use super::observe::{Moments, Observations, channel_extremes, observations};
 use super::range::{Histogram, RangeMethod};
-use super::rounding::{nearest, second_order};
+use super::rounding::{LARGEST, nearest, second_order};
 use super::scheme::{Convolution, IntegerLayer, Quantized, source, sources};
-use super::sensitivity::{chosen_within, sensitivities};
+use super::sensitivity::{chosen_within, output_sides, sensitivities};
 use crate::export::fold::Layer;
 use crate::train::network::{Network, NetworkError};
 
@@ -31,6 +31,9 @@ pub struct Settings {
     pub correct_biases: bool,
     /// Part of all multiply-adds that may stay in float, spent on the layers that lose most.
     pub float_budget: f64,
+    /// Most that the root mean square of a channel's weights may be, in steps, where boards may add
+    /// products of bytes up in 16 bits: hardly four of them then overflow, which costs time.
+    pub weight_rms: f64,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             second_order: true,
             correct_biases: true,
             float_budget: 0.03,
+            weight_rms: 17.0,
         }
     }
 }
@@ -54,6 +58,9 @@ impl fmt::Display for Settings {
             (self.correct_biases, "biases corrected"),
         ];
         parts.iter().filter(|(on, _)| *on).try_for_each(|(_, what)| write!(f, ", {what}"))?;
+        if self.weight_rms < LARGEST {
+            write!(f, ", weights of at most {} steps on average", self.weight_rms)?;
+        }
         match self.float_budget {
             b if b > 0.0 => write!(f, ", {} % of multiply-adds in float", b * 100.0),
             _ => Ok(()),
@@ -147,7 +154,9 @@ fn integer_layer(
     let steps = steps.ok_or_else(|| missing(architecture, at))?;
     let outputs = layer.bias.len();
     let weight = Tensor::from_slice(&layer.weight).view([outputs as i64, -1]).to_kind(Kind::Double);
-    let scales = weight_scales(layer, steps.scale);
+    let narrow = adds_in_16_bits(architecture, at);
+    let rms = if narrow { settings.weight_rms } else { f64::INFINITY };
+    let scales = weight_scales(layer, steps.scale, rms);
     let scale_tensor = Tensor::from_slice(&scales).to_kind(Kind::Double);
     let moments = observed.moments.get(&at);
     let rounded = match moments.filter(|_| settings.second_order) {
@@ -179,15 +188,29 @@ fn noisy_second(moments: &Moments, steps: Affine) -> Tensor {
     second + eye * noise
 }
 
-/// Real value of one weight step per output channel: the largest weight is 127 steps.
-fn weight_scales(layer: &Layer, input_scale: f32) -> Vec<f32> {
+/// Whether boards may multiply a convolution's bytes and add them up in 16 bits: they compute 3x3
+/// convolutions with stride 1 and even outputs by Winograd's arithmetic, on words.
+fn adds_in_16_bits(architecture: &Architecture, at: usize) -> bool {
+    match architecture.nodes[at].op {
+        Op::Conv(conv) if conv.kernel == 3 && conv.stride == 1 => {
+            !output_sides(architecture)[at].is_multiple_of(2)
+        }
+        _ => true,
+    }
+}
+
+/// Real value of one weight step per output channel: the largest weight is 127 steps, or fewer
+/// where their root mean square would be more than `rms` steps.
+fn weight_scales(layer: &Layer, input_scale: f32, rms: f64) -> Vec<f32> {
     let per_output = layer.weight.len() / layer.bias.len().max(1);
     let rows = layer.weight.chunks_exact(per_output).zip(&layer.bias);
     let scale = |(weights, bias): (&[f32], &f32)| {
         let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let squares: f64 = weights.iter().map(|&w| f64::from(w).powi(2)).sum();
+        let spread = ((squares / per_output as f64).sqrt() / rms) as f32;
         // The floor keeps the bias of a channel with tiny weights within 32 bits.
         let floor = bias.abs() / (input_scale * (1u32 << 29) as f32);
-        (largest / 127.0).max(floor).max(1e-12)
+        (largest / LARGEST as f32).max(spread).max(floor).max(1e-12)
     };
     rows.map(scale).collect()
 }
@@ -244,6 +267,25 @@ mod tests {
                 assert!((a - b).abs() <= step.max(1e-6 * a.abs()), "{a} and {b}");
             }
         }
+    }
+
+    #[test]
+    fn a_channels_mean_weight_bounds_its_steps() {
+        let layer =
+            Layer { weight: vec![1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 2.0], bias: vec![0.0; 2] };
+        let steps = |rms| {
+            let scales = weight_scales(&layer, 1.0, rms);
+            let rows = layer.weight.chunks(4).zip(scales);
+            rows.flat_map(|(row, s)| row.iter().map(move |w| (w / s).round())).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(f64::INFINITY), [127.0, -127.0, 127.0, -127.0, 0.0, 0.0, 0.0, 127.0]);
+        assert_eq!(steps(17.0), [17.0, -17.0, 17.0, -17.0, 0.0, 0.0, 0.0, 34.0]);
+        let narrow = |kind: &str, name: &str| {
+            let architecture = Architecture::new(kind.parse().expect("known"));
+            adds_in_16_bits(&architecture, architecture.position(name).expect("exists"))
+        };
+        assert!(narrow("resnet50-v1", "layer1.0.conv1") && narrow("resnet50-v1", "layer4.1.conv2"));
+        assert!(!narrow("resnet50-v1", "layer3.1.conv2") && !narrow("vgg16-gap", "conv1_2"));
     }
 
     #[test]

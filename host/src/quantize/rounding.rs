@@ -15,7 +15,7 @@ const DAMPING: f64 = 0.01;
 /// Inputs rounded between two updates of the rest.
 const BLOCK: i64 = 128;
 /// Largest step of a weight; -128 is left out, so that the steps are symmetric.
-const LARGEST: f64 = 127.0;
+pub const LARGEST: f64 = 127.0;
 
 /// Weight steps `[outputs, inputs]` at the given scale per output, nearest to `weight`.
 pub fn nearest(weight: &Tensor, scales: &Tensor) -> Tensor {

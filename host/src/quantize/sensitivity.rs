@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use models::arch::{Architecture, Op};
+use models::arch::{Architecture, Node, Op};
 use models::preprocess::SIDE;
 use tch::{Kind, Tensor};
 
@@ -70,8 +70,20 @@ pub fn chosen_within(
 
 /// Multiply-adds of every convolution for one picture.
 pub fn multiply_adds(architecture: &Architecture) -> BTreeMap<usize, u64> {
+    let sides = output_sides(architecture);
+    let cost = |(at, node): (usize, &Node)| match node.op {
+        Op::Conv(c) => {
+            let per_position = c.inputs * c.outputs * c.kernel * c.kernel;
+            Some((at, (per_position * sides[at] * sides[at]) as u64))
+        }
+        _ => None,
+    };
+    architecture.nodes.iter().enumerate().filter_map(cost).collect()
+}
+
+/// Height and width of every node's output for one picture.
+pub fn output_sides(architecture: &Architecture) -> Vec<usize> {
     let mut sides = vec![SIDE as usize; architecture.nodes.len()];
-    let mut all = BTreeMap::new();
     for (at, node) in architecture.nodes.iter().enumerate().skip(1) {
         let side = sides[node.inputs[0]];
         sides[at] = match node.op {
@@ -81,12 +93,8 @@ pub fn multiply_adds(architecture: &Architecture) -> BTreeMap<usize, u64> {
             }
             _ => side,
         };
-        if let Op::Conv(c) = node.op {
-            let per_position = c.inputs * c.outputs * c.kernel * c.kernel;
-            all.insert(at, (per_position * sides[at] * sides[at]) as u64);
-        }
     }
-    all
+    sides
 }
 
 #[cfg(test)]

@@ -12,13 +12,22 @@
 //! and one `VPMADDWD` instead of two of the latter, of which these processors start only two in a
 //! cycle. `a * c` depends on the pixel alone and `w * v` on the channel alone: the surplus, which
 //! is taken off the sums before they begin. All of it is exact modulo 2^32, and the sums fit.
+//!
+//! On bytes, `VPMADDUBSW` multiplies twice as many values, and adds pairs of products up in 16 bits,
+//! which saturate. Weights are packed so that they never do (see [`super::bytes`]), not even when
+//! two such sums are added: three multiplications then do the work of four `VPMADDWD`.
 
 #![allow(unsafe_code, reason = "vector instructions on raw pointers; each block states its proof")]
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
+use super::Finish;
+use super::kernel::{ByteBackend, Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
 use super::pack::BLOCK;
+use super::target::Sink;
+
+/// Input bytes of a step.
+const BYTE_LANES: usize = ByteBackend::LANES;
 
 /// Output pixels accumulated together.
 const TILE: usize = 4;
@@ -46,8 +55,38 @@ impl Avx2 {
         first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
+        let run = Run::new(Operands::Words { x, weights }, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { accumulate(x, starts, chunks, weights, first, sums) }
+        unsafe { accumulate(&run, starts, first, sums) }
+    }
+
+    pub fn accumulate_bytes(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        first: Option<Start<'_>>,
+        sums: &mut [[i32; BLOCK]],
+    ) {
+        let run = Run::new(Operands::Bytes { x, weights }, chunks);
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { accumulate(&run, starts, first, sums) }
+    }
+
+    pub fn accumulate_bytes_into(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        sums: Sums<'_>,
+        finish: &Finish,
+        sink: &Sink<'_>,
+    ) {
+        let run = Run::new(Operands::Bytes { x, weights }, chunks);
+        // SAFETY: `self` exists, so the processor has AVX2.
+        unsafe { accumulate_into(&run, starts, sums, finish, sink) }
     }
 
     pub fn multiply_reals(
@@ -79,8 +118,9 @@ impl Avx2 {
         to: &Requantize,
         out: &mut [[i16; BLOCK]],
     ) {
+        let run = Run::new(Operands::Words { x, weights }, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { accumulate_to_steps(x, starts, chunks, weights, sums, to, out) }
+        unsafe { accumulate_to_steps(&run, starts, sums, to, out) }
     }
 
     pub fn accumulate_to_reals(
@@ -93,8 +133,9 @@ impl Avx2 {
         to: &Realize,
         out: &mut [[f32; BLOCK]],
     ) {
+        let run = Run::new(Operands::Words { x, weights }, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
-        unsafe { accumulate_to_reals(x, starts, chunks, weights, sums, to, out) }
+        unsafe { accumulate_to_reals(&run, starts, sums, to, out) }
     }
 
     pub fn realize(self, sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
@@ -146,51 +187,56 @@ macro_rules! by_tile {
 
 #[target_feature(enable = "avx2")]
 fn accumulate(
-    x: &[i16],
+    run: &Run<'_>,
     starts: &[usize],
-    chunks: &[Chunk],
-    weights: &[i16],
     first: Option<Start<'_>>,
     sums: &mut [[i32; BLOCK]],
 ) {
-    let run = Run::new(x, chunks, weights);
     for (index, (starts, sums)) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)).enumerate() {
         let first = first.map(|first| start_of(first, index));
-        by_tile!(starts.len(), tile_to_sums(&run, starts, first, sums));
+        by_tile!(starts.len(), tile_to_sums(run, starts, first, sums));
     }
 }
 
 #[target_feature(enable = "avx2")]
 fn accumulate_to_steps(
-    x: &[i16],
+    run: &Run<'_>,
     starts: &[usize],
-    chunks: &[Chunk],
-    weights: &[i16],
     sums: Sums<'_>,
     to: &Requantize,
     out: &mut [[i16; BLOCK]],
 ) {
-    let run = Run::new(x, chunks, weights);
     for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
         let sums = tile_of(sums, index);
-        by_tile!(starts.len(), tile_to_steps(&run, starts, sums, to, out));
+        by_tile!(starts.len(), tile_to_steps(run, starts, sums, to, out));
     }
 }
 
 #[target_feature(enable = "avx2")]
 fn accumulate_to_reals(
-    x: &[i16],
+    run: &Run<'_>,
     starts: &[usize],
-    chunks: &[Chunk],
-    weights: &[i16],
     sums: Sums<'_>,
     to: &Realize,
     out: &mut [[f32; BLOCK]],
 ) {
-    let run = Run::new(x, chunks, weights);
     for (index, (starts, out)) in starts.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
         let sums = tile_of(sums, index);
-        by_tile!(starts.len(), tile_to_reals(&run, starts, sums, to, out));
+        by_tile!(starts.len(), tile_to_reals(run, starts, sums, to, out));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn accumulate_into(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
+    finish: &Finish,
+    sink: &Sink<'_>,
+) {
+    for (index, starts) in starts.chunks(TILE).enumerate() {
+        let (sums, first) = (tile_of(sums, index), index * TILE);
+        by_tile!(starts.len(), tile_into(run, starts, sums, finish, sink, first));
     }
 }
 
@@ -248,24 +294,88 @@ fn tile_to_reals<const P: usize>(
     }
 }
 
+/// `first` is the number of the tile's first pixel in the sink.
+#[target_feature(enable = "avx2")]
+fn tile_into<const P: usize>(
+    run: &Run<'_>,
+    starts: &[usize],
+    sums: Sums<'_>,
+    finish: &Finish,
+    sink: &Sink<'_>,
+    first: usize,
+) {
+    let totals = run.accumulate::<P>(starts, sums);
+    for (pixel, totals) in (first..).zip(totals) {
+        let mut in_steps = [0; BLOCK];
+        match finish {
+            Finish::Steps(to) => {
+                store_steps(steps(totals, to), &mut in_steps);
+                sink.put_steps(pixel, &in_steps);
+            }
+            Finish::Reals(to) => {
+                let values = reals(totals, to, load_reals(&sink.skip(pixel)));
+                let mut in_reals = [0.0; BLOCK];
+                store_reals(values, &mut in_reals);
+                sink.put_reals(pixel, &in_reals);
+                if let Some(to) = sink.quantize() {
+                    store_steps(quantized(values, to), &mut in_steps);
+                    sink.put_steps(pixel, &in_steps);
+                }
+            }
+        }
+    }
+}
+
+/// What is multiplied.
+#[derive(Clone, Copy)]
+enum Operands<'a> {
+    Words {
+        x: &'a [i16],
+        weights: &'a [i16],
+    },
+    /// Values without sign, whatever their type says; [`super::bytes`] bounds the weights.
+    Bytes {
+        x: &'a [i8],
+        weights: &'a [i8],
+    },
+}
+
+impl Operands<'_> {
+    /// Input values of a step.
+    fn lanes(&self) -> usize {
+        match self {
+            Self::Words { .. } => LANES,
+            Self::Bytes { .. } => BYTE_LANES,
+        }
+    }
+
+    /// How many input values and weights there are.
+    fn len(&self) -> [usize; 2] {
+        match self {
+            Self::Words { x, weights } => [x.len(), weights.len()],
+            Self::Bytes { x, weights } => [x.len(), weights.len()],
+        }
+    }
+}
+
 /// What is multiplied, known to lie inside its slices.
 ///
-/// Invariant: no chunk ends after `reach`, which is at most the length of `x`, and `weights` holds
-/// `LANES * BLOCK` values for every step of the chunks.
+/// Invariant: no chunk ends after `reach`, which is at most the length of `x`, and there are
+/// `lanes * BLOCK` weights for every step of the chunks.
 struct Run<'a> {
-    x: &'a [i16],
+    operands: Operands<'a>,
     chunks: &'a [Chunk],
-    weights: &'a [i16],
     reach: usize,
 }
 
 impl<'a> Run<'a> {
-    fn new(x: &'a [i16], chunks: &'a [Chunk], weights: &'a [i16]) -> Self {
-        let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
+    fn new(operands: Operands<'a>, chunks: &'a [Chunk]) -> Self {
+        let (lanes, [values, weights]) = (operands.lanes(), operands.len());
+        let reach = chunks.iter().map(|c| c.offset + c.steps * lanes).max().unwrap_or(0);
         let steps: usize = chunks.iter().map(|c| c.steps).sum();
-        assert!(reach <= x.len());
-        assert_eq!(weights.len(), steps * LANES * BLOCK);
-        Self { x, chunks, weights, reach }
+        assert!(reach <= values);
+        assert_eq!(weights, steps * lanes * BLOCK);
+        Self { operands, chunks, reach }
     }
 
     /// The sums of `P` pixels.
@@ -273,8 +383,9 @@ impl<'a> Run<'a> {
     #[inline]
     fn accumulate<const P: usize>(&self, starts: &[usize], sums: Sums<'_>) -> [[__m256i; 2]; P] {
         let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
-        assert!(starts.iter().all(|start| *start <= self.x.len() - self.reach));
-        let mut totals: [[__m256i; 2]; P] = match sums {
+        let [values, _] = self.operands.len();
+        assert!(starts.iter().all(|start| *start <= values - self.reach));
+        let totals: [[__m256i; 2]; P] = match sums {
             Sums::First(start) => {
                 let bias = load_channels(start.bias);
                 std::array::from_fn(|p| {
@@ -284,58 +395,150 @@ impl<'a> Run<'a> {
             }
             Sums::Later(sums) => std::array::from_fn(|p| load_channels(&sums[p])),
         };
-        let mut weights = self.weights.as_ptr();
-        for chunk in self.chunks {
-            // SAFETY: the chunk lies within `x` for every pixel, by the assertion.
-            let rows = starts.map(|start| unsafe { self.x.as_ptr().add(start + chunk.offset) });
-            for two in 0..chunk.steps / 2 {
-                // SAFETY: over all chunks these and the loads below read 32 values for each step,
-                // which `weights` holds by the type's invariant.
-                let [first, second] = unsafe {
-                    let steps = [load_weights(weights), load_weights(weights.add(LANES * BLOCK))];
-                    weights = weights.add(2 * LANES * BLOCK);
-                    steps
-                };
-                for (totals, row) in totals.iter_mut().zip(rows) {
-                    // SAFETY: all four values lie before the chunk's end, which is within `x` by
-                    // the assertion.
-                    let [a, c] = unsafe {
-                        let row = row.add(two * 2 * LANES);
-                        [broadcast(row), broadcast(row.add(LANES))]
-                    };
-                    for half in 0..2 {
-                        let left = _mm256_add_epi16(a, second[half]);
-                        let right = _mm256_add_epi16(c, first[half]);
-                        totals[half] =
-                            _mm256_add_epi32(totals[half], _mm256_madd_epi16(left, right));
-                    }
+        // SAFETY: every chunk lies within `x` for every pixel, by the assertion, and there are
+        // weights for all steps, by the type's invariant.
+        unsafe {
+            match self.operands {
+                Operands::Words { x, weights } => {
+                    accumulate_words(x, weights, self.chunks, starts, totals)
                 }
-            }
-            if chunk.steps % 2 == 1 {
-                // SAFETY: as above, for the chunk's last step.
-                let step = unsafe {
-                    let step = load_weights(weights);
-                    weights = weights.add(LANES * BLOCK);
-                    step
-                };
-                for (totals, row) in totals.iter_mut().zip(rows) {
-                    // SAFETY: as above, for the chunk's last step.
-                    let pair = unsafe { broadcast(row.add((chunk.steps - 1) * LANES)) };
-                    for half in 0..2 {
-                        let products = _mm256_madd_epi16(pair, step[half]);
-                        totals[half] = _mm256_add_epi32(totals[half], products);
-                    }
+                Operands::Bytes { x, weights } => {
+                    accumulate_bytes(x, weights, self.chunks, starts, totals)
                 }
             }
         }
-        totals
     }
 }
 
-/// Sixteen pairs of weights.
+/// Adds the products of `P` pixels to `totals`.
 ///
 /// # Safety
-/// 32 values can be read.
+/// Every start plus every chunk's end is within `x`, and `weights` holds `LANES * BLOCK` values for
+/// every step of the chunks.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn accumulate_words<const P: usize>(
+    x: &[i16],
+    weights: &[i16],
+    chunks: &[Chunk],
+    starts: [usize; P],
+    mut totals: [[__m256i; 2]; P],
+) -> [[__m256i; 2]; P] {
+    let mut weights = weights.as_ptr();
+    for chunk in chunks {
+        // SAFETY: the chunk lies within `x` for every pixel, by the caller's promise.
+        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
+        for two in 0..chunk.steps / 2 {
+            // SAFETY: over all chunks these and the loads below read 32 values for each step,
+            // which `weights` holds by the caller's promise.
+            let [first, second] = unsafe {
+                let steps = [load_weights(weights), load_weights(weights.add(LANES * BLOCK))];
+                weights = weights.add(2 * LANES * BLOCK);
+                steps
+            };
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: all four values lie before the chunk's end, which is within `x` by the
+                // caller's promise.
+                let [a, c] = unsafe {
+                    let row = row.add(two * 2 * LANES);
+                    [broadcast(row), broadcast(row.add(LANES))]
+                };
+                for half in 0..2 {
+                    let left = _mm256_add_epi16(a, second[half]);
+                    let right = _mm256_add_epi16(c, first[half]);
+                    totals[half] = _mm256_add_epi32(totals[half], _mm256_madd_epi16(left, right));
+                }
+            }
+        }
+        if chunk.steps % 2 == 1 {
+            // SAFETY: as above, for the chunk's last step.
+            let step = unsafe {
+                let step = load_weights(weights);
+                weights = weights.add(LANES * BLOCK);
+                step
+            };
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: as above, for the chunk's last step.
+                let pair = unsafe { broadcast(row.add((chunk.steps - 1) * LANES)) };
+                for half in 0..2 {
+                    let products = _mm256_madd_epi16(pair, step[half]);
+                    totals[half] = _mm256_add_epi32(totals[half], products);
+                }
+            }
+        }
+    }
+    totals
+}
+
+/// Adds the products of `P` pixels to `totals`: of values without sign, with weights of which no
+/// two steps can bring a sum of 16 bits to overflow.
+///
+/// # Safety
+/// Every start plus every chunk's end is within `x`, and `weights` holds `BYTE_LANES * BLOCK`
+/// values for every step of the chunks.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn accumulate_bytes<const P: usize>(
+    x: &[i8],
+    weights: &[i8],
+    chunks: &[Chunk],
+    starts: [usize; P],
+    mut totals: [[__m256i; 2]; P],
+) -> [[__m256i; 2]; P] {
+    const STEP: usize = BYTE_LANES * BLOCK;
+    let ones = _mm256_set1_epi16(1);
+    let mut weights = weights.as_ptr();
+    for chunk in chunks {
+        // SAFETY: the chunk lies within `x` for every pixel, by the caller's promise.
+        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
+        for two in 0..chunk.steps / 2 {
+            // SAFETY: over all chunks these and the loads below read 64 weights for each step,
+            // which `weights` holds by the caller's promise.
+            let [first, second] = unsafe {
+                let steps = [load_weights(weights.cast()), load_weights(weights.add(STEP).cast())];
+                weights = weights.add(2 * STEP);
+                steps
+            };
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: all eight values lie before the chunk's end, which is within `x` by the
+                // caller's promise.
+                let [a, c] = unsafe {
+                    let row = row.add(two * 2 * BYTE_LANES);
+                    [broadcast(row.cast()), broadcast(row.add(BYTE_LANES).cast())]
+                };
+                for half in 0..2 {
+                    let left = _mm256_maddubs_epi16(a, first[half]);
+                    let right = _mm256_maddubs_epi16(c, second[half]);
+                    let products = _mm256_madd_epi16(_mm256_add_epi16(left, right), ones);
+                    totals[half] = _mm256_add_epi32(totals[half], products);
+                }
+            }
+        }
+        if chunk.steps % 2 == 1 {
+            // SAFETY: as above, for the chunk's last step.
+            let step = unsafe {
+                let step = load_weights(weights.cast());
+                weights = weights.add(STEP);
+                step
+            };
+            for (totals, row) in totals.iter_mut().zip(rows) {
+                // SAFETY: as above, for the chunk's last step.
+                let four = unsafe { broadcast(row.add((chunk.steps - 1) * BYTE_LANES).cast()) };
+                for half in 0..2 {
+                    let products = _mm256_maddubs_epi16(four, step[half]);
+                    let products = _mm256_madd_epi16(products, ones);
+                    totals[half] = _mm256_add_epi32(totals[half], products);
+                }
+            }
+        }
+    }
+    totals
+}
+
+/// The weights of a step, one register for each half of the channels.
+///
+/// # Safety
+/// 64 bytes can be read.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn load_weights(weights: *const i16) -> [__m256i; 2] {
@@ -343,10 +546,10 @@ unsafe fn load_weights(weights: *const i16) -> [__m256i; 2] {
     unsafe { [_mm256_loadu_si256(weights.cast()), _mm256_loadu_si256(weights.add(BLOCK).cast())] }
 }
 
-/// A pair of values, eight times.
+/// A step's values of 32 bits together, eight times.
 ///
 /// # Safety
-/// Two values can be read.
+/// Four bytes can be read.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn broadcast(pair: *const i16) -> __m256i {
@@ -465,30 +668,37 @@ fn realize(sums: &[[i32; BLOCK]], to: &Realize, out: &mut [[f32; BLOCK]]) {
     }
 }
 
+#[target_feature(enable = "avx2")]
+fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+    for (out, values) in out.iter_mut().zip(values) {
+        store_steps(quantized(load_reals(values), to), out);
+    }
+}
+
+/// `clamp(round_ties_even(value / scale))` for sixteen channels.
+///
 /// Multiplies by the reciprocal, whose result differs from the quotient by far less than a
 /// thousandth of a step in this range; where that could matter, near a tie, it divides.
 #[target_feature(enable = "avx2")]
-fn quantize(values: &[[f32; BLOCK]], to: &Quantize, out: &mut [[i16; BLOCK]]) {
+#[inline]
+fn quantized(values: [__m256; 2], to: &Quantize) -> [__m256i; 2] {
     const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    let scale = _mm256_set1_ps(to.scale);
-    let reciprocal = _mm256_set1_ps(1.0 / to.scale);
+    let reciprocal = _mm256_set1_ps(to.reciprocal);
     let [low, high] = to.range.map(|bound| _mm256_set1_ps(bound));
     let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
     let near_tie = _mm256_set1_ps(0.499);
-    for (out, values) in out.iter_mut().zip(values) {
-        let values = load_reals(values);
-        let clamp = |value| _mm256_min_ps(_mm256_max_ps(value, low), high);
-        let mut scaled = values.map(|value| clamp(_mm256_mul_ps(value, reciprocal)));
-        let rounded = scaled.map(|value| _mm256_round_ps::<ROUND>(value));
-        let unsure = |half: usize| {
-            let distance = _mm256_and_ps(_mm256_sub_ps(scaled[half], rounded[half]), magnitude);
-            _mm256_cmp_ps::<_CMP_NLE_UQ>(distance, near_tie)
-        };
-        if _mm256_movemask_ps(_mm256_or_ps(unsure(0), unsure(1))) != 0 {
-            scaled = values.map(|value| clamp(_mm256_div_ps(value, scale)));
-        }
-        store_steps(scaled.map(|value| _mm256_cvtps_epi32(value)), out);
+    let clamp = |value| _mm256_min_ps(_mm256_max_ps(value, low), high);
+    let mut scaled = values.map(|value| clamp(_mm256_mul_ps(value, reciprocal)));
+    let rounded = scaled.map(|value| _mm256_round_ps::<ROUND>(value));
+    let unsure = |half: usize| {
+        let distance = _mm256_and_ps(_mm256_sub_ps(scaled[half], rounded[half]), magnitude);
+        _mm256_cmp_ps::<_CMP_NLE_UQ>(distance, near_tie)
+    };
+    if _mm256_movemask_ps(_mm256_or_ps(unsure(0), unsure(1))) != 0 {
+        let scale = _mm256_set1_ps(to.scale);
+        scaled = values.map(|value| clamp(_mm256_div_ps(value, scale)));
     }
+    scaled.map(|value| _mm256_cvtps_epi32(value))
 }
 
 /// `clamp(round_ties_even(sum * multiplier))` for sixteen channels.

@@ -29,8 +29,9 @@ pub(super) struct Direct {
     parts: Vec<Vec<Chunk>>,
     /// Steps of all parts.
     steps: usize,
-    /// `[group][block][step][BLOCK][lanes]`.
-    weights: Vec<i16>,
+    /// `[group][block][step][BLOCK][lanes]`, in bytes: a network's weights pass the caches once for
+    /// every scan, and only what is being multiplied has to be words.
+    weights: Vec<i8>,
     /// Each block's bias, less its surplus.
     bias: Vec<[i32; BLOCK]>,
 }
@@ -47,8 +48,12 @@ impl Direct {
         let parts = parts(&runs, lanes, VALUES / lanes);
         let steps: usize = runs.iter().map(|run| run.len.div_ceil(lanes)).sum();
         let packed = packed(weights, &runs, lanes);
+        let mut widened = Vec::new();
         let blocks = packed.chunks_exact(steps * lanes * BLOCK).zip(bias);
-        let bias = blocks.map(|(weights, bias)| less_surplus(weights, bias, &parts, backend));
+        let bias = blocks.map(|(weights, bias)| {
+            widen(weights, &mut widened);
+            less_surplus(&widened, bias, &parts, backend)
+        });
         let bias = bias.collect();
         Self { shape: *weights.shape, parts, steps, weights: packed, bias }
     }
@@ -92,11 +97,13 @@ impl Direct {
         let step = layer.backend.lanes() * BLOCK;
         let mut weights = &self.weights[block * self.steps * step..][..self.steps * step];
         let finish = &layer.constants[block].finish;
-        let Worker { starts, surplus, sums, steps, reals, .. } = worker;
+        let Worker { starts, surplus, sums, steps, reals, weights: widened, .. } = worker;
         let start = Start { bias: &self.bias[block], surplus };
         for (index, part) in self.parts.iter().enumerate() {
             let own;
             (own, weights) = weights.split_at(part.iter().map(|c| c.steps).sum::<usize>() * step);
+            widen(own, widened);
+            let own = widened.as_slice();
             if index + 1 < self.parts.len() {
                 let first = (index == 0).then_some(start);
                 layer.backend.accumulate(x, starts, part, own, first, sums);
@@ -169,6 +176,12 @@ fn less_surplus(
     bias
 }
 
+/// Fills `words` with these bytes.
+fn widen(bytes: &[i8], words: &mut Vec<i16>) {
+    words.clear();
+    words.extend(bytes.iter().map(|byte| i16::from(*byte)));
+}
+
 /// Parts of the output's pixels.
 fn bands(layer: &Layer) -> usize {
     let real = matches!(layer.constants.first(), Some(Constants { finish: Finish::Reals(_), .. }));
@@ -232,28 +245,38 @@ pub(super) fn parts(runs: &[Run], lanes: usize, most: usize) -> Vec<Vec<Chunk>> 
 }
 
 /// Weights, `[group][block][step][BLOCK][lanes]`.
-pub(super) fn packed<W: Copy + Default, T: From<W>>(
+pub(super) fn packed<W: Copy + Default, T: From<W> + Copy>(
     weights: &Weights<'_, W>,
     runs: &[Run],
     lanes: usize,
 ) -> Vec<T> {
     let shape = weights.shape;
-    let mut packed = Vec::new();
+    // Where each value's weight lies among those of an output channel.
+    let places: Vec<Vec<usize>> = runs.iter().map(|run| places_of(run, shape)).collect();
+    let steps: usize = runs.iter().map(|run| run.len.div_ceil(lanes)).sum();
+    let blocks = shape.groups * group_blocks(shape);
+    let mut packed = Vec::with_capacity(blocks * steps * lanes * BLOCK);
     for group in 0..shape.groups {
         for block in 0..group_blocks(shape) {
-            for run in runs {
-                for k in (0..run.len).step_by(lanes) {
-                    for channel in block * BLOCK..(block + 1) * BLOCK {
-                        packed.extend((k..k + lanes).map(|k| {
-                            let (kx, input) = (k / shape.group_inputs(), k % shape.group_inputs());
-                            let inside = k < run.len;
-                            let weight = || weights.at(group, channel, input, run.ky, run.kx + kx);
-                            T::from(if inside { weight() } else { W::default() })
-                        }));
-                    }
+            let channels: [&[W]; BLOCK] =
+                std::array::from_fn(|channel| weights.of(group, block * BLOCK + channel));
+            for step in places.iter().flat_map(|places| places.chunks(lanes)) {
+                for channel in channels {
+                    let weight =
+                        |lane: usize| step.get(lane).and_then(|place| channel.get(*place)).copied();
+                    packed.extend((0..lanes).map(|lane| T::from(weight(lane).unwrap_or_default())));
                 }
             }
         }
     }
     packed
+}
+
+fn places_of(run: &Run, shape: &ConvShape) -> Vec<usize> {
+    let [height, width] = shape.kernel;
+    let place = |k: usize| {
+        let (kx, input) = (run.kx + k / shape.group_inputs(), k % shape.group_inputs());
+        (input * height + run.ky) * width + kx
+    };
+    (0..run.len).map(place).collect()
 }

@@ -3,6 +3,7 @@
 //! Invariant: every kernel gives the same bytes. Sums are exact integers and each output takes the
 //! same `f32` operations in the same order.
 
+use super::Finish;
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "aarch64")]
@@ -11,6 +12,7 @@ use super::pack::BLOCK;
 use super::portable;
 #[cfg(target_arch = "aarch64")]
 use super::sdot::Sdot;
+use super::target::Sink;
 
 /// The environment variable that names the kernel to use, as [`Kernel::name`] gives it.
 pub const KERNEL_VARIABLE: &str = "SPINESIGHT_KERNEL";
@@ -22,7 +24,7 @@ pub enum Kernel {
     Portable,
     /// Plain Rust that computes as `Sdot` does, for any processor.
     PortableBytes,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2: direct convolutions on bytes where their weights allow that.
     Avx2,
     /// Any AArch64: products of 16-bit operands.
     Neon,
@@ -117,6 +119,8 @@ pub(super) struct Realize {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quantize {
     pub scale: f32,
+    /// One by the scale.
+    pub reciprocal: f32,
     /// Smallest and largest step, less the zero point.
     pub range: [f32; 2],
 }
@@ -197,6 +201,8 @@ impl Backend {
     pub fn bytes(self) -> Option<ByteBackend> {
         match self {
             Self::PortableBytes => Some(ByteBackend::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => Some(ByteBackend::Avx2(avx2)),
             #[cfg(target_arch = "aarch64")]
             Self::Sdot(_, sdot) => Some(ByteBackend::Sdot(sdot)),
             _ => None,
@@ -364,6 +370,8 @@ fn channel_surplus<const LANES: usize>(chunks: &[Chunk], weights: &[i16]) -> [i3
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ByteBackend {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
     Sdot(Sdot),
 }
@@ -372,6 +380,26 @@ impl ByteBackend {
     /// Input values per group of packed weights: what one dot product of ARM consumes.
     pub const LANES: usize = 4;
 
+    /// By how much the bytes it multiplies are larger than the steps of an activation: a kernel may
+    /// want them without a sign.
+    pub fn offset(self) -> i16 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 128,
+            _ => 0,
+        }
+    }
+
+    /// Whether weights must be packed so that no sum of 16 bits overflows, and Winograd's
+    /// arithmetic is the faster one where it can be used.
+    pub fn is_narrow(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => true,
+            _ => false,
+        }
+    }
+
     /// As [`Backend::accumulate`]. Sums on the way may wrap around 32 bits.
     pub fn accumulate(
         self,
@@ -379,17 +407,45 @@ impl ByteBackend {
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i8],
-        first: Option<&[i32; BLOCK]>,
+        first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
         match self {
             Self::Portable => {
+                let first = first.map(|first| first.bias);
                 portable::accumulate_groups::<_, { Self::LANES }>(
                     x, starts, chunks, weights, first, sums,
                 );
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.accumulate_bytes(x, starts, chunks, weights, first, sums),
             #[cfg(target_arch = "aarch64")]
-            Self::Sdot(sdot) => sdot.accumulate(x, starts, chunks, weights, first, sums),
+            Self::Sdot(sdot) => {
+                let first = first.map(|first| first.bias);
+                sdot.accumulate(x, starts, chunks, weights, first, sums);
+            }
+        }
+    }
+
+    /// As [`ByteBackend::accumulate`] and all that is to become of the sums, written where it
+    /// belongs, where the kernel can do that at once; says whether it can.
+    pub fn accumulate_into(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        chunks: &[Chunk],
+        weights: &[i8],
+        sums: Sums<'_>,
+        finish: &Finish,
+        sink: &Sink<'_>,
+    ) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => {
+                avx2.accumulate_bytes_into(x, starts, chunks, weights, sums, finish, sink);
+                true
+            }
+            _ => false,
         }
     }
 }

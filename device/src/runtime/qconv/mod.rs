@@ -22,7 +22,7 @@
 //! - `winograd`: 3x3 convolutions with 2.25 times fewer multiplications, in exact integers;
 //! - `float`: in real numbers, for the few layers that a model keeps so;
 //! - `bytes`: by the definition, on the input narrowed to bytes, where the processor multiplies
-//!   those fast enough to beat Winograd's arithmetic;
+//!   those faster;
 //!
 //! and all are written over the inner loops of `kernel`: `portable`, the reference, `avx2`, `neon`
 //! and `sdot`. `pack` holds the order of the weights, `target` writes the output.
@@ -85,6 +85,28 @@ enum Arithmetic {
     Float(Float),
 }
 
+impl Arithmetic {
+    /// The fastest one for a convolution.
+    fn of(
+        params: &QConvParams<'_>,
+        input: &Canvas,
+        bias: &[[i32; BLOCK]],
+        backend: Backend,
+    ) -> Self {
+        let (shape, bytes) = (&params.shape, backend.bytes());
+        let output = shape.output_size(input.height, input.width);
+        let winograd = Winograd::suits(shape, output, params.largest_sum());
+        let bytes = bytes.filter(|bytes| !(winograd && bytes.is_narrow()));
+        let bytes = bytes.map(|bytes| Bytes::new(params, input, bytes)).filter(Bytes::pays);
+        let weights = Weights { shape, values: params.weights };
+        match bytes {
+            Some(bytes) => Self::Bytes(bytes),
+            None if winograd => Self::Winograd(Winograd::new(&weights, backend)),
+            None => Self::Direct(Direct::new(&weights, input, bias, backend)),
+        }
+    }
+}
+
 /// What every arithmetic knows of a layer.
 #[derive(Clone, Debug)]
 struct Layer {
@@ -145,6 +167,8 @@ pub struct Worker {
     steps: Vec<[i16; BLOCK]>,
     reals: Vec<[f32; BLOCK]>,
     transformed: Vec<i16>,
+    /// Weights that are being multiplied.
+    weights: Vec<i16>,
     /// Input as bytes.
     bytes: Vec<i8>,
     products: Vec<[i32; BLOCK]>,
@@ -164,7 +188,7 @@ impl Worker {
                 }
             )*};
         }
-        level!(starts, places, surplus, sums, steps, reals, transformed, products, bytes);
+        level!(starts, places, surplus, sums, steps, reals, transformed, weights, products, bytes);
     }
 }
 
@@ -183,17 +207,9 @@ impl QConv {
         let backend = Backend::new(kernel)?;
         let multipliers = params.checked_multipliers(&input)?;
         let shape = params.shape;
-        let weights = Weights { shape: &shape, values: params.weights };
         let convolved = shape.output_size(input.height, input.width);
         let bias = pack_channels(params.bias, &shape);
-        let arithmetic = if let Some(byte_backend) = backend.bytes() {
-            let bias = pack_channels(&params.bias_of_steps(), &shape);
-            Arithmetic::Bytes(Bytes::new(&weights, &input, params.x_zero, bias, byte_backend))
-        } else if Winograd::suits(&shape, convolved, params.largest_sum()) {
-            Arithmetic::Winograd(Winograd::new(&weights, backend))
-        } else {
-            Arithmetic::Direct(Direct::new(&weights, &input, &bias, backend))
-        };
+        let arithmetic = Arithmetic::of(params, &input, &bias, backend);
         let [height, width] = convolved;
         let output = Canvas { height, width, channels: shape.output_channels, border };
         let finish = |multipliers| match params.output {
@@ -286,7 +302,8 @@ impl QConv {
     pub fn fuse_quantize(&mut self, to: Affine) -> bool {
         let possible = self.gives_reals() && self.quantize.is_none() && to.is_proper();
         if possible {
-            self.quantize = Some(Quantize { scale: to.scale, range: to.range() });
+            let reciprocal = 1.0 / to.scale;
+            self.quantize = Some(Quantize { scale: to.scale, reciprocal, range: to.range() });
         }
         possible
     }

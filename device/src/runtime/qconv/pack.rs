@@ -12,15 +12,15 @@ pub(super) struct Weights<'a, T = i8> {
     pub values: &'a [T],
 }
 
-impl<T: Copy + Default> Weights<'_, T> {
-    /// One weight; 0 past the last output channel of the group, to fill up its last block.
-    pub fn at(&self, group: usize, output: usize, input: usize, ky: usize, kx: usize) -> T {
-        let ConvShape { kernel: [height, width], .. } = *self.shape;
+impl<T> Weights<'_, T> {
+    /// The weights of an output channel, `[ic / groups, kh, kw]`; none past the last channel of the
+    /// group, whose last block is filled up with zeros.
+    pub fn of(&self, group: usize, output: usize) -> &[T] {
         if output >= self.shape.group_outputs() {
-            return T::default();
+            return &[];
         }
-        let oc = group * self.shape.group_outputs() + output;
-        self.values[((oc * self.shape.group_inputs() + input) * height + ky) * width + kx]
+        let len = self.shape.weights_per_output();
+        &self.values[(group * self.shape.group_outputs() + output) * len..][..len]
     }
 }
 

@@ -134,15 +134,15 @@ impl QConvParams<'_> {
         }
     }
 
-    /// The bias for sums of `x * w` instead of `(x - x_zero) * w`. It may wrap around 32 bits, as the
-    /// sums may on their way.
-    pub(super) fn bias_of_steps(&self) -> Vec<i32> {
+    /// The bias for sums of `(x - x_zero + origin) * w` instead of `(x - x_zero) * w`. It may wrap
+    /// around 32 bits, as the sums may on their way.
+    pub(super) fn bias_around(&self, origin: i32) -> Vec<i32> {
         let weights = self.weights.chunks_exact(self.shape.weights_per_output());
-        let with_zeros = |(bias, weights): (&i32, &[i8])| {
-            let zeros = weights.iter().map(|&w| i32::from(self.x_zero) * i32::from(w));
-            zeros.fold(*bias, i32::wrapping_sub)
+        let moved = |(bias, weights): (&i32, &[i8])| {
+            let origins = weights.iter().map(|&w| origin * i32::from(w));
+            origins.fold(*bias, i32::wrapping_sub)
         };
-        self.bias.iter().zip(weights).map(with_zeros).collect()
+        self.bias.iter().zip(weights).map(moved).collect()
     }
 
     /// The largest magnitude that any sum can reach.

@@ -84,6 +84,54 @@ impl Target<'_> {
     }
 }
 
+/// Where one block's outputs go, and what is added to them, by the number of the place noted: for
+/// kernels that write through instead of into a worker's memory.
+pub(super) struct Sink<'a> {
+    target: &'a Target<'a>,
+    places: &'a [Place],
+    /// The block's first channel.
+    channel: usize,
+}
+
+impl<'a> Target<'a> {
+    /// The sink of a block; none where the block is not all channels.
+    pub fn sink(&'a self, layer: &Layer, block: usize, places: &'a [Place]) -> Option<Sink<'a>> {
+        let channels = layer.channels(block);
+        (channels.len() == BLOCK).then_some(Sink { target: self, places, channel: channels.start })
+    }
+}
+
+impl Sink<'_> {
+    /// From reals to steps, where both are wanted.
+    pub fn quantize(&self) -> Option<&Quantize> {
+        self.target.quantize.as_ref()
+    }
+
+    /// What is added to a pixel's reals.
+    #[inline]
+    pub fn skip(&self, pixel: usize) -> [f32; BLOCK] {
+        let at = self.places[pixel].reals + self.channel;
+        let own = |skip: &[f32]| std::array::from_fn(|i| skip[at..][..BLOCK][i]);
+        self.target.skip.map_or([0.0; BLOCK], own)
+    }
+
+    /// Writes a pixel's steps.
+    #[inline]
+    pub fn put_steps(&self, pixel: usize, steps: &[i16; BLOCK]) {
+        if let Some(target) = &self.target.steps {
+            target.write_block(self.places[pixel].steps + self.channel, steps);
+        }
+    }
+
+    /// Writes a pixel's reals.
+    #[inline]
+    pub fn put_reals(&self, pixel: usize, reals: &[f32; BLOCK]) {
+        if let Some(target) = &self.target.reals {
+            target.write_block(self.places[pixel].reals + self.channel, reals);
+        }
+    }
+}
+
 fn place(layer: &Layer, places: impl Iterator<Item = [usize; 2]>, worker: &mut Worker) {
     worker.places.clear();
     worker.places.extend(places.map(|[row, column]| Place {

@@ -55,7 +55,10 @@ struct Case {
 
 impl Case {
     fn random(random: &mut Random, shape: ConvShape, size: [usize; 2]) -> Self {
-        let weights = random.bytes(shape.output_channels * shape.weights_per_output());
+        let mut weights = random.bytes(shape.output_channels * shape.weights_per_output());
+        // Of eight, seven or six bits.
+        let shift = random.pick(&[0, 0, 1, 2]);
+        weights.iter_mut().for_each(|weight| *weight >>= shift);
         let bias_limit = random.pick(&[0, 1000, 1 << 20, 1 << 30]);
         let bias = (0..shape.output_channels)
             .map(|_| random.within(-bias_limit, bias_limit) as i32)
@@ -158,6 +161,13 @@ impl Case {
 
     fn build(&self, kernel: Kernel) -> QConv {
         QConv::new(&self.params(), self.input(), 0, kernel).unwrap()
+    }
+
+    /// On bytes whether or not that pays, where the kernel multiplies bytes.
+    fn build_on_bytes(&self, kernel: Kernel) -> Option<QConv> {
+        let bytes = Backend::new(kernel).unwrap().bytes()?;
+        let bytes = Bytes::new(&self.params(), &self.input(), bytes);
+        Some(QConv { arithmetic: Arithmetic::Bytes(bytes), ..self.build(kernel) })
     }
 
     fn run(&self, kernel: Kernel, runner: &mut Runner) -> Vec<i8> {
@@ -302,6 +312,11 @@ fn every_kernel_and_thread_count_gives_the_defined_bytes() {
         for kernel in kernels() {
             let y = case.run(kernel, runner);
             assert_eq!(y, expected, "{kernel:?}, {shape:?}, {size:?}");
+            if let Some(conv) = case.build_on_bytes(kernel) {
+                let y = runner.run(&conv, &case.centred());
+                let y = steps(&y.0, y.1, case.zeros[1]);
+                assert_eq!(y, expected, "{kernel:?} on bytes, {shape:?}, {size:?}");
+            }
         }
         winograd += usize::from(case.build(Kernel::Portable).arithmetic() == "winograd");
     }

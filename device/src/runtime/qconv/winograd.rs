@@ -50,18 +50,25 @@ impl Winograd {
         let channels = shape.input_channels;
         let lanes = backend.lanes();
         let block_len = POSITIONS * channels * BLOCK;
+        let line_len = lanes * BLOCK;
         let mut packed = vec![0; shape.output_channels.div_ceil(BLOCK) * block_len];
-        for output in 0..shape.output_channels {
-            for input in 0..channels {
-                let taps = std::array::from_fn(|ky| {
-                    std::array::from_fn(|kx| i16::from(weights.at(0, output, input, ky, kx)))
-                });
-                let start = output / BLOCK * block_len
-                    + input / lanes * BLOCK * lanes
-                    + output % BLOCK * lanes
-                    + input % lanes;
-                for (position, value) in transformed(taps).into_iter().enumerate() {
-                    packed[start + position * channels * BLOCK] = value;
+        // Positions lie so far apart that they would push each other out of the cache: a step's
+        // lines are filled elsewhere, and copied whole.
+        let mut lines = vec![0; POSITIONS * line_len];
+        for (block, packed) in packed.chunks_exact_mut(block_len).enumerate() {
+            let own: [&[i8]; BLOCK] =
+                std::array::from_fn(|channel| weights.of(0, block * BLOCK + channel));
+            for step in 0..channels / lanes {
+                for at in 0..line_len {
+                    let (channel, input) = (at / lanes, step * lanes + at % lanes);
+                    let taps = own[channel].as_chunks::<9>().0.get(input).unwrap_or(&[0; 9]);
+                    for (position, value) in transformed(taps).into_iter().enumerate() {
+                        lines[position * line_len + at] = value;
+                    }
+                }
+                for (position, line) in lines.chunks_exact(line_len).enumerate() {
+                    let start = position * channels * BLOCK + step * line_len;
+                    packed[start..][..line_len].copy_from_slice(line);
                 }
             }
         }
@@ -218,16 +225,14 @@ fn inverse(layer: &Layer, block: usize, index: usize, count: usize, worker: &mut
     }
 }
 
-/// `2G w (2G)^T`, row by row.
-fn transformed(taps: [[i16; 3]; 3]) -> [i16; POSITIONS] {
-    let columns: [[i16; 3]; 4] = {
-        let by_column: [[i16; 4]; 3] =
-            std::array::from_fn(|kx| doubled(std::array::from_fn(|ky| taps[ky][kx])));
-        std::array::from_fn(|row| std::array::from_fn(|kx| by_column[kx][row]))
-    };
+/// `2G w (2G)^T`, row by row, of `[ky][kx]`.
+fn transformed(taps: &[i8; 9]) -> [i16; POSITIONS] {
+    let tap = |ky: usize, kx: usize| i16::from(taps[3 * ky + kx]);
+    let by_column: [[i16; 4]; 3] =
+        std::array::from_fn(|kx| doubled(std::array::from_fn(|ky| tap(ky, kx))));
     let mut values = [0; POSITIONS];
-    for (row, taps) in columns.into_iter().enumerate() {
-        values[4 * row..][..4].copy_from_slice(&doubled(taps));
+    for (row, values) in values.chunks_exact_mut(4).enumerate() {
+        values.copy_from_slice(&doubled(std::array::from_fn(|kx| by_column[kx][row])));
     }
     values
 }
