@@ -59,7 +59,7 @@ impl fmt::Display for Settings {
         ];
         parts.iter().filter(|(on, _)| *on).try_for_each(|(_, what)| write!(f, ", {what}"))?;
         if self.weight_rms < LARGEST {
-            write!(f, ", weights of at most {} steps on average", self.weight_rms)?;
+            write!(f, ", weights of at most {} steps root mean square", self.weight_rms)?;
         }
         match self.float_budget {
             b if b > 0.0 => write!(f, ", {} % of multiply-adds in float", b * 100.0),
