@@ -14,7 +14,7 @@
 //! is taken off the sums before they begin. All of it is exact modulo 2^32, and the sums fit.
 //!
 //! On bytes, `VPMADDUBSW` multiplies twice as many values, and adds pairs of products up in 16 bits,
-//! which saturate. Weights are packed so that they never do (see [`super::bytes`]), not even when
+//! which saturate. Weights are packed so that they never do (see [`super::pairs`]), not even when
 //! two such sums are added: three multiplications then do the work of four `VPMADDWD`.
 
 #![allow(unsafe_code, reason = "vector instructions on raw pointers; each block states its proof")]
@@ -22,12 +22,13 @@
 use std::arch::x86_64::*;
 
 use super::Finish;
-use super::kernel::{ByteBackend, Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
+use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
 use super::pack::BLOCK;
+use super::pairs::{self, ORDERS, Part, Place};
 use super::target::Sink;
 
-/// Input bytes of a step.
-const BYTE_LANES: usize = ByteBackend::LANES;
+/// Weights of a step of bytes.
+const STEP: usize = pairs::LANES * BLOCK;
 
 /// Output pixels accumulated together.
 const TILE: usize = 4;
@@ -55,36 +56,34 @@ impl Avx2 {
         first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
-        let run = Run::new(Operands::Words { x, weights }, chunks);
+        let run = Run::of_words(x, weights, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate(&run, starts, first, sums) }
     }
 
-    pub fn accumulate_bytes(
+    pub fn accumulate_pairs(
         self,
         x: &[i8],
         starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
+        part: &Part,
         first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
-        let run = Run::new(Operands::Bytes { x, weights }, chunks);
+        let run = Run::of_bytes(x, part);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate(&run, starts, first, sums) }
     }
 
-    pub fn accumulate_bytes_into(
+    pub fn accumulate_into(
         self,
         x: &[i8],
         starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
+        part: &Part,
         sums: Sums<'_>,
         finish: &Finish,
         sink: &Sink<'_>,
     ) {
-        let run = Run::new(Operands::Bytes { x, weights }, chunks);
+        let run = Run::of_bytes(x, part);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate_into(&run, starts, sums, finish, sink) }
     }
@@ -118,7 +117,7 @@ impl Avx2 {
         to: &Requantize,
         out: &mut [[i16; BLOCK]],
     ) {
-        let run = Run::new(Operands::Words { x, weights }, chunks);
+        let run = Run::of_words(x, weights, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate_to_steps(&run, starts, sums, to, out) }
     }
@@ -133,7 +132,7 @@ impl Avx2 {
         to: &Realize,
         out: &mut [[f32; BLOCK]],
     ) {
-        let run = Run::new(Operands::Words { x, weights }, chunks);
+        let run = Run::of_words(x, weights, chunks);
         // SAFETY: `self` exists, so the processor has AVX2.
         unsafe { accumulate_to_reals(&run, starts, sums, to, out) }
     }
@@ -331,51 +330,45 @@ fn tile_into<const P: usize>(
 enum Operands<'a> {
     Words {
         x: &'a [i16],
+        chunks: &'a [Chunk],
         weights: &'a [i16],
     },
-    /// Values without sign, whatever their type says; [`super::bytes`] bounds the weights.
+    /// Values without sign, whatever their type says.
     Bytes {
         x: &'a [i8],
-        weights: &'a [i8],
+        part: &'a Part,
     },
-}
-
-impl Operands<'_> {
-    /// Input values of a step.
-    fn lanes(&self) -> usize {
-        match self {
-            Self::Words { .. } => LANES,
-            Self::Bytes { .. } => BYTE_LANES,
-        }
-    }
-
-    /// How many input values and weights there are.
-    fn len(&self) -> [usize; 2] {
-        match self {
-            Self::Words { x, weights } => [x.len(), weights.len()],
-            Self::Bytes { x, weights } => [x.len(), weights.len()],
-        }
-    }
 }
 
 /// What is multiplied, known to lie inside its slices.
 ///
-/// Invariant: no chunk ends after `reach`, which is at most the length of `x`, and there are
-/// `lanes * BLOCK` weights for every step of the chunks.
+/// Invariant: no chunk and no place ends after `reach`, which is at most the length of `x`, and
+/// there are weights for every step of the chunks.
 struct Run<'a> {
     operands: Operands<'a>,
-    chunks: &'a [Chunk],
     reach: usize,
 }
 
 impl<'a> Run<'a> {
-    fn new(operands: Operands<'a>, chunks: &'a [Chunk]) -> Self {
-        let (lanes, [values, weights]) = (operands.lanes(), operands.len());
-        let reach = chunks.iter().map(|c| c.offset + c.steps * lanes).max().unwrap_or(0);
+    fn of_words(x: &'a [i16], weights: &'a [i16], chunks: &'a [Chunk]) -> Self {
+        let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
         let steps: usize = chunks.iter().map(|c| c.steps).sum();
-        assert!(reach <= values);
-        assert_eq!(weights, steps * lanes * BLOCK);
-        Self { operands, chunks, reach }
+        assert!(reach <= x.len());
+        assert_eq!(weights.len(), steps * LANES * BLOCK);
+        Self { operands: Operands::Words { x, chunks, weights }, reach }
+    }
+
+    fn of_bytes(x: &'a [i8], part: &'a Part) -> Self {
+        assert!(part.reach() <= x.len());
+        Self { operands: Operands::Bytes { x, part }, reach: part.reach() }
+    }
+
+    /// How many input values there are.
+    fn values(&self) -> usize {
+        match self.operands {
+            Operands::Words { x, .. } => x.len(),
+            Operands::Bytes { x, .. } => x.len(),
+        }
     }
 
     /// The sums of `P` pixels.
@@ -383,8 +376,7 @@ impl<'a> Run<'a> {
     #[inline]
     fn accumulate<const P: usize>(&self, starts: &[usize], sums: Sums<'_>) -> [[__m256i; 2]; P] {
         let starts: [usize; P] = std::array::from_fn(|p| starts[p]);
-        let [values, _] = self.operands.len();
-        assert!(starts.iter().all(|start| *start <= values - self.reach));
+        assert!(starts.iter().all(|start| *start <= self.values() - self.reach));
         let totals: [[__m256i; 2]; P] = match sums {
             Sums::First(start) => {
                 let bias = load_channels(start.bias);
@@ -395,16 +387,14 @@ impl<'a> Run<'a> {
             }
             Sums::Later(sums) => std::array::from_fn(|p| load_channels(&sums[p])),
         };
-        // SAFETY: every chunk lies within `x` for every pixel, by the assertion, and there are
-        // weights for all steps, by the type's invariant.
+        // SAFETY: every chunk and every place lies within `x` for every pixel, by the assertion, and
+        // there are weights for all of them, by the type's invariant.
         unsafe {
             match self.operands {
-                Operands::Words { x, weights } => {
-                    accumulate_words(x, weights, self.chunks, starts, totals)
+                Operands::Words { x, chunks, weights } => {
+                    accumulate_words(x, weights, chunks, starts, totals)
                 }
-                Operands::Bytes { x, weights } => {
-                    accumulate_bytes(x, weights, self.chunks, starts, totals)
-                }
+                Operands::Bytes { x, part } => accumulate_pairs(x, part, starts, totals),
             }
         }
     }
@@ -470,69 +460,86 @@ unsafe fn accumulate_words<const P: usize>(
     totals
 }
 
-/// Adds the products of `P` pixels to `totals`: of values without sign, with weights of which no
-/// two steps can bring a sum of 16 bits to overflow.
+/// Adds the products of `P` pixels to `totals`.
 ///
 /// # Safety
-/// Every start plus every chunk's end is within `x`, and `weights` holds `BYTE_LANES * BLOCK`
-/// values for every step of the chunks.
+/// Every start plus the part's reach is within `x`.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn accumulate_bytes<const P: usize>(
+unsafe fn accumulate_pairs<const P: usize>(
     x: &[i8],
-    weights: &[i8],
-    chunks: &[Chunk],
+    part: &Part,
     starts: [usize; P],
+    totals: [[__m256i; 2]; P],
+) -> [[__m256i; 2]; P] {
+    let (in_order, turned) = part.by_order();
+    // SAFETY: the starts lie within `x`, by the caller's promise.
+    let rows = starts.map(|start| unsafe { x.as_ptr().add(start) });
+    let (first, rest) = part.weights().split_at(in_order.len() * 2 * STEP);
+    assert_eq!(rest.len(), turned.len() * 2 * STEP);
+    // SAFETY: every place of a part ends before its reach, which is within `x` for every row, and
+    // there are weights for every pair, by the assertion.
+    unsafe {
+        let totals = add_pairs::<P, false>(rows, in_order, first, totals);
+        add_pairs::<P, true>(rows, turned, rest, totals)
+    }
+}
+
+/// Adds the products of `P` rows of bytes without sign to `totals`; `TURNED` says whether their
+/// places have other orders than the first.
+///
+/// # Safety
+/// Behind every row, every place can be read, and there are two steps of weights for each pair.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn add_pairs<const P: usize, const TURNED: bool>(
+    rows: [*const i8; P],
+    pairs: &[[Place; 2]],
+    weights: &[i8],
     mut totals: [[__m256i; 2]; P],
 ) -> [[__m256i; 2]; P] {
-    const STEP: usize = BYTE_LANES * BLOCK;
     let ones = _mm256_set1_epi16(1);
     let mut weights = weights.as_ptr();
-    for chunk in chunks {
-        // SAFETY: the chunk lies within `x` for every pixel, by the caller's promise.
-        let rows = starts.map(|start| unsafe { x.as_ptr().add(start + chunk.offset) });
-        for two in 0..chunk.steps / 2 {
-            // SAFETY: over all chunks these and the loads below read 64 weights for each step,
-            // which `weights` holds by the caller's promise.
-            let [first, second] = unsafe {
-                let steps = [load_weights(weights.cast()), load_weights(weights.add(STEP).cast())];
-                weights = weights.add(2 * STEP);
-                steps
+    for [one, two] in pairs {
+        // SAFETY: over all pairs this reads two steps for each, which are there by the caller's
+        // promise.
+        let [first, second] = unsafe {
+            let steps = [load_weights(weights.cast()), load_weights(weights.add(STEP).cast())];
+            weights = weights.add(2 * STEP);
+            steps
+        };
+        let orders = if TURNED { [shuffle(one), shuffle(two)] } else { [ones; 2] };
+        for (totals, row) in totals.iter_mut().zip(rows) {
+            // SAFETY: both places can be read, by the caller's promise.
+            let [mut a, mut c] = unsafe {
+                [
+                    broadcast(row.add(one.offset as usize).cast()),
+                    broadcast(row.add(two.offset as usize).cast()),
+                ]
             };
-            for (totals, row) in totals.iter_mut().zip(rows) {
-                // SAFETY: all eight values lie before the chunk's end, which is within `x` by the
-                // caller's promise.
-                let [a, c] = unsafe {
-                    let row = row.add(two * 2 * BYTE_LANES);
-                    [broadcast(row.cast()), broadcast(row.add(BYTE_LANES).cast())]
-                };
-                for half in 0..2 {
-                    let left = _mm256_maddubs_epi16(a, first[half]);
-                    let right = _mm256_maddubs_epi16(c, second[half]);
-                    let products = _mm256_madd_epi16(_mm256_add_epi16(left, right), ones);
-                    totals[half] = _mm256_add_epi32(totals[half], products);
-                }
+            if TURNED {
+                a = _mm256_shuffle_epi8(a, orders[0]);
+                c = _mm256_shuffle_epi8(c, orders[1]);
             }
-        }
-        if chunk.steps % 2 == 1 {
-            // SAFETY: as above, for the chunk's last step.
-            let step = unsafe {
-                let step = load_weights(weights.cast());
-                weights = weights.add(STEP);
-                step
-            };
-            for (totals, row) in totals.iter_mut().zip(rows) {
-                // SAFETY: as above, for the chunk's last step.
-                let four = unsafe { broadcast(row.add((chunk.steps - 1) * BYTE_LANES).cast()) };
-                for half in 0..2 {
-                    let products = _mm256_maddubs_epi16(four, step[half]);
-                    let products = _mm256_madd_epi16(products, ones);
-                    totals[half] = _mm256_add_epi32(totals[half], products);
-                }
+            for half in 0..2 {
+                let left = _mm256_maddubs_epi16(a, first[half]);
+                let right = _mm256_maddubs_epi16(c, second[half]);
+                let products = _mm256_madd_epi16(_mm256_add_epi16(left, right), ones);
+                totals[half] = _mm256_add_epi32(totals[half], products);
             }
         }
     }
     totals
+}
+
+/// Brings each four bytes into a place's order.
+#[target_feature(enable = "avx2")]
+fn shuffle(place: &Place) -> __m256i {
+    let order = ORDERS[place.order as usize];
+    let bytes = std::array::from_fn(|four| order.map(|lane| (4 * four % 16 + lane) as i8));
+    let bytes: [[i8; 4]; 8] = bytes;
+    // SAFETY: 32 bytes can be read.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
 /// The weights of a step, one register for each half of the channels.

@@ -9,6 +9,7 @@ use super::avx2::Avx2;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::pack::BLOCK;
+use super::pairs::Part;
 use super::portable;
 #[cfg(target_arch = "aarch64")]
 use super::sdot::Sdot;
@@ -24,6 +25,8 @@ pub enum Kernel {
     Portable,
     /// Plain Rust that computes as `Sdot` does, for any processor.
     PortableBytes,
+    /// Plain Rust that computes as `Avx2` does, for any processor.
+    PortablePairs,
     /// x86-64 with AVX2: direct convolutions on bytes where their weights allow that.
     Avx2,
     /// Any AArch64: products of 16-bit operands.
@@ -39,8 +42,14 @@ pub struct KernelUnavailable(pub String);
 
 impl Kernel {
     /// Every kernel, for any processor.
-    pub const ALL: [Self; 5] =
-        [Self::Portable, Self::PortableBytes, Self::Avx2, Self::Neon, Self::Sdot];
+    pub const ALL: [Self; 6] = [
+        Self::Portable,
+        Self::PortableBytes,
+        Self::PortablePairs,
+        Self::Avx2,
+        Self::Neon,
+        Self::Sdot,
+    ];
 
     /// The kernel that [`KERNEL_VARIABLE`] names, else the fastest that this processor runs.
     ///
@@ -61,6 +70,7 @@ impl Kernel {
         match self {
             Self::Portable => "portable",
             Self::PortableBytes => "portable-bytes",
+            Self::PortablePairs => "portable-pairs",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
             Self::Sdot => "sdot",
@@ -120,6 +130,7 @@ pub(super) struct Realize {
 pub(super) struct Quantize {
     pub scale: f32,
     /// One by the scale.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "others divide"))]
     pub reciprocal: f32,
     /// Smallest and largest step, less the zero point.
     pub range: [f32; 2],
@@ -161,6 +172,7 @@ pub(super) enum Sums<'a> {
 pub(super) enum Backend {
     Portable,
     PortableBytes,
+    PortablePairs,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
@@ -172,7 +184,9 @@ pub(super) enum Backend {
 macro_rules! dispatch {
     ($backend:expr, $name:ident($($argument:expr),*)) => {
         match $backend {
-            Backend::Portable | Backend::PortableBytes => portable::$name($($argument),*),
+            Backend::Portable | Backend::PortableBytes | Backend::PortablePairs => {
+                portable::$name($($argument),*)
+            }
             #[cfg(target_arch = "x86_64")]
             Backend::Avx2(avx2) => avx2.$name($($argument),*),
             #[cfg(target_arch = "aarch64")]
@@ -186,6 +200,7 @@ impl Backend {
         let backend = match kernel {
             Kernel::Portable => Some(Self::Portable),
             Kernel::PortableBytes => Some(Self::PortableBytes),
+            Kernel::PortablePairs => Some(Self::PortablePairs),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => Avx2::detect().map(Self::Avx2),
             #[cfg(target_arch = "aarch64")]
@@ -201,10 +216,19 @@ impl Backend {
     pub fn bytes(self) -> Option<ByteBackend> {
         match self {
             Self::PortableBytes => Some(ByteBackend::Portable),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => Some(ByteBackend::Avx2(avx2)),
             #[cfg(target_arch = "aarch64")]
             Self::Sdot(_, sdot) => Some(ByteBackend::Sdot(sdot)),
+            _ => None,
+        }
+    }
+
+    /// What multiplies bytes in pairs of steps, where that is how convolutions are computed that
+    /// Winograd's arithmetic does not suit.
+    pub fn pairs(self) -> Option<PairBackend> {
+        match self {
+            Self::PortablePairs => Some(PairBackend::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => Some(PairBackend::Avx2(avx2)),
             _ => None,
         }
     }
@@ -222,7 +246,7 @@ impl Backend {
     /// by, for these chunks.
     pub fn pixel_surplus(self, x: &[i16], starts: &[usize], chunks: &[Chunk], surplus: &mut [i32]) {
         match self {
-            Self::Portable | Self::PortableBytes => {}
+            Self::Portable | Self::PortableBytes | Self::PortablePairs => {}
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(avx2) => avx2.pixel_surplus(x, starts, chunks, surplus),
             #[cfg(target_arch = "aarch64")]
@@ -235,7 +259,7 @@ impl Backend {
     /// What a block's sums are too large by, for these chunks and their weights.
     pub fn channel_surplus(self, chunks: &[Chunk], weights: &[i16]) -> [i32; BLOCK] {
         match self {
-            Self::Portable | Self::PortableBytes => [0; BLOCK],
+            Self::Portable | Self::PortableBytes | Self::PortablePairs => [0; BLOCK],
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => channel_surplus::<LANES>(chunks, weights),
             #[cfg(target_arch = "aarch64")]
@@ -370,8 +394,6 @@ fn channel_surplus<const LANES: usize>(chunks: &[Chunk], weights: &[i16]) -> [i3
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ByteBackend {
     Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
     Sdot(Sdot),
 }
@@ -380,72 +402,68 @@ impl ByteBackend {
     /// Input values per group of packed weights: what one dot product of ARM consumes.
     pub const LANES: usize = 4;
 
-    /// By how much the bytes it multiplies are larger than the steps of an activation: a kernel may
-    /// want them without a sign.
-    pub fn offset(self) -> i16 {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => 128,
-            _ => 0,
-        }
-    }
-
-    /// Whether weights must be packed so that no sum of 16 bits overflows, and Winograd's
-    /// arithmetic is the faster one where it can be used.
-    pub fn is_narrow(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => true,
-            _ => false,
-        }
-    }
-
-    /// As [`Backend::accumulate`]. Sums on the way may wrap around 32 bits.
+    /// As [`Backend::accumulate`], without a surplus. Sums on the way may wrap around 32 bits.
     pub fn accumulate(
         self,
         x: &[i8],
         starts: &[usize],
         chunks: &[Chunk],
         weights: &[i8],
+        first: Option<&[i32; BLOCK]>,
+        sums: &mut [[i32; BLOCK]],
+    ) {
+        match self {
+            Self::Portable => portable::accumulate_groups::<_, { Self::LANES }>(
+                x, starts, chunks, weights, first, sums,
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sdot(sdot) => sdot.accumulate(x, starts, chunks, weights, first, sums),
+        }
+    }
+}
+
+/// A kernel for bytes in pairs of steps that is known to run here. The bytes of `x` have no sign,
+/// whatever their type says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PairBackend {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+impl PairBackend {
+    /// Adds to `sums[i]` the products of a part's weights with the values around `x[starts[i]]`;
+    /// `first`, where given, replaces what `sums` held.
+    pub fn accumulate(
+        self,
+        x: &[i8],
+        starts: &[usize],
+        part: &Part,
         first: Option<Start<'_>>,
         sums: &mut [[i32; BLOCK]],
     ) {
         match self {
-            Self::Portable => {
-                let first = first.map(|first| first.bias);
-                portable::accumulate_groups::<_, { Self::LANES }>(
-                    x, starts, chunks, weights, first, sums,
-                );
-            }
+            Self::Portable => portable::accumulate_pairs(x, starts, part, first, sums),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => avx2.accumulate_bytes(x, starts, chunks, weights, first, sums),
-            #[cfg(target_arch = "aarch64")]
-            Self::Sdot(sdot) => {
-                let first = first.map(|first| first.bias);
-                sdot.accumulate(x, starts, chunks, weights, first, sums);
-            }
+            Self::Avx2(avx2) => avx2.accumulate_pairs(x, starts, part, first, sums),
         }
     }
 
-    /// As [`ByteBackend::accumulate`] and all that is to become of the sums, written where it
-    /// belongs, where the kernel can do that at once; says whether it can.
+    /// As [`PairBackend::accumulate`], and all that is to become of the sums, written where it
+    /// belongs.
     pub fn accumulate_into(
         self,
         x: &[i8],
         starts: &[usize],
-        chunks: &[Chunk],
-        weights: &[i8],
+        part: &Part,
         sums: Sums<'_>,
         finish: &Finish,
         sink: &Sink<'_>,
-    ) -> bool {
+    ) {
         match self {
+            Self::Portable => portable::accumulate_into(x, starts, part, sums, finish, sink),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => {
-                avx2.accumulate_bytes_into(x, starts, chunks, weights, sums, finish, sink);
-                true
-            }
-            _ => false,
+            Self::Avx2(avx2) => avx2.accumulate_into(x, starts, part, sums, finish, sink),
         }
     }
 }

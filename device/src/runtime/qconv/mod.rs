@@ -23,6 +23,8 @@
 //! - `float`: in real numbers, for the few layers that a model keeps so;
 //! - `bytes`: by the definition, on the input narrowed to bytes, where the processor multiplies
 //!   those faster;
+//! - `pairs`: the same where products of bytes are added up in 16 bits, in an order in which they
+//!   cannot overflow;
 //!
 //! and all are written over the inner loops of `kernel`: `portable`, the reference, `avx2`, `neon`
 //! and `sdot`. `pack` holds the order of the weights, `target` writes the output.
@@ -38,6 +40,7 @@ mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
+mod pairs;
 mod params;
 mod portable;
 #[cfg(target_arch = "aarch64")]
@@ -56,6 +59,7 @@ use direct::Direct;
 use float::Float;
 use kernel::{Backend, Quantize, Realize, Requantize};
 use pack::{BLOCK, Weights, group_blocks, pack_channels};
+use pairs::Pairs;
 use target::{Place, Shared, Target};
 use winograd::Winograd;
 
@@ -82,6 +86,7 @@ enum Arithmetic {
     Direct(Direct),
     Winograd(Winograd),
     Bytes(Bytes),
+    Pairs(Pairs),
     Float(Float),
 }
 
@@ -93,15 +98,18 @@ impl Arithmetic {
         bias: &[[i32; BLOCK]],
         backend: Backend,
     ) -> Self {
-        let (shape, bytes) = (&params.shape, backend.bytes());
-        let output = shape.output_size(input.height, input.width);
-        let winograd = Winograd::suits(shape, output, params.largest_sum());
-        let bytes = bytes.filter(|bytes| !(winograd && bytes.is_narrow()));
-        let bytes = bytes.map(|bytes| Bytes::new(params, input, bytes)).filter(Bytes::pays);
+        if let Some(bytes) = backend.bytes() {
+            return Self::Bytes(Bytes::new(params, input, bytes));
+        }
+        let shape = &params.shape;
         let weights = Weights { shape, values: params.weights };
-        match bytes {
-            Some(bytes) => Self::Bytes(bytes),
-            None if winograd => Self::Winograd(Winograd::new(&weights, backend)),
+        let output = shape.output_size(input.height, input.width);
+        if Winograd::suits(shape, output, params.largest_sum()) {
+            return Self::Winograd(Winograd::new(&weights, backend));
+        }
+        let pairs = backend.pairs().map(|pairs| Pairs::new(params, input, pairs));
+        match pairs.filter(Pairs::pays) {
+            Some(pairs) => Self::Pairs(pairs),
             None => Self::Direct(Direct::new(&weights, input, bias, backend)),
         }
     }
@@ -340,6 +348,7 @@ impl QConv {
             Arithmetic::Direct(_) => "direct",
             Arithmetic::Winograd(_) => "winograd",
             Arithmetic::Bytes(_) => "bytes",
+            Arithmetic::Pairs(_) => "pairs",
             Arithmetic::Float(_) => "float",
         }
     }
@@ -385,6 +394,13 @@ impl QConv {
                 let pieces = direct::pieces(layer, threads);
                 pool.run(pieces, &|thread, piece| {
                     bytes.run(layer, (piece, pieces), x, target, &mut worker(thread));
+                });
+            }
+            (Arithmetic::Pairs(pairs), Input::Steps(x)) => {
+                params::check_length("input", x.len(), layer.input.len())?;
+                let pieces = direct::pieces(layer, threads);
+                pool.run(pieces, &|thread, piece| {
+                    pairs.run(layer, (piece, pieces), x, target, &mut worker(thread));
                 });
             }
             (Arithmetic::Winograd(winograd), Input::Steps(x)) => {

@@ -1,8 +1,11 @@
 //! The inner loops in plain Rust: the reference, written so that compilers vectorise it. Its sums
 //! have no surplus.
 
+use super::Finish;
 use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums, nearest_whole};
 use super::pack::BLOCK;
+use super::pairs::{self, ORDERS, Part};
+use super::target::Sink;
 
 /// Output pixels accumulated together.
 const TILE: usize = 4;
@@ -57,6 +60,76 @@ fn multiply<T: Copy + Into<i32>, const N: usize>(
         for (sum, weights) in sums.iter_mut().zip(weights) {
             let products = group.iter().zip(weights).map(|(&x, &w)| x.into() * w.into());
             *sum = products.fold(*sum, i32::wrapping_add);
+        }
+    }
+}
+
+pub(super) fn accumulate_pairs(
+    x: &[i8],
+    starts: &[usize],
+    part: &Part,
+    first: Option<Start<'_>>,
+    sums: &mut [[i32; BLOCK]],
+) {
+    for (start, sums) in starts.iter().zip(sums) {
+        if let Some(first) = first {
+            *sums = *first.bias;
+        }
+        multiply_pairs(&x[*start..][..part.reach()], part, sums);
+    }
+}
+
+pub(super) fn accumulate_into(
+    x: &[i8],
+    starts: &[usize],
+    part: &Part,
+    sums: Sums<'_>,
+    finish: &Finish,
+    sink: &Sink<'_>,
+) {
+    for (pixel, start) in starts.iter().enumerate() {
+        let mut totals = match sums {
+            Sums::First(start) => *start.bias,
+            Sums::Later(sums) => sums[pixel],
+        };
+        multiply_pairs(&x[*start..][..part.reach()], part, &mut totals);
+        let mut steps = [[0; BLOCK]];
+        match finish {
+            Finish::Steps(to) => {
+                requantize(&[totals], to, &mut steps);
+                sink.put_steps(pixel, &steps[0]);
+            }
+            Finish::Reals(to) => {
+                let mut reals = [sink.skip(pixel)];
+                realize(&[totals], to, &mut reals);
+                sink.put_reals(pixel, &reals[0]);
+                if let Some(to) = sink.quantize() {
+                    quantize(&reals, to, &mut steps);
+                    sink.put_steps(pixel, &steps[0]);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a part with the values of a pixel, in 16 bits as far as a processor does,
+/// which saturates.
+fn multiply_pairs(x: &[i8], part: &Part, sums: &mut [i32; BLOCK]) {
+    let (steps, _) = part.weights().as_chunks::<{ pairs::LANES }>();
+    let (steps, _) = steps.as_chunks::<BLOCK>();
+    for (places, weights) in part.places().iter().zip(steps.as_chunks::<2>().0) {
+        let values = places.map(|place| {
+            let order = ORDERS[place.order as usize];
+            order.map(|lane| i32::from(x[place.offset as usize + lane].cast_unsigned()))
+        });
+        for (channel, sum) in sums.iter_mut().enumerate() {
+            let two = |step: usize, lane: usize| {
+                let (x, w) = (values[step], weights[step][channel]);
+                let product = |lane: usize| x[lane] * i32::from(w[lane]);
+                (product(lane) + product(lane + 1)).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+            };
+            let both = |lane: usize| i32::from(two(0, lane).saturating_add(two(1, lane)));
+            *sum = sum.wrapping_add(both(0) + both(2));
         }
     }
 }

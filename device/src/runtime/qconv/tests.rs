@@ -163,11 +163,11 @@ impl Case {
         QConv::new(&self.params(), self.input(), 0, kernel).unwrap()
     }
 
-    /// On bytes whether or not that pays, where the kernel multiplies bytes.
-    fn build_on_bytes(&self, kernel: Kernel) -> Option<QConv> {
-        let bytes = Backend::new(kernel).unwrap().bytes()?;
-        let bytes = Bytes::new(&self.params(), &self.input(), bytes);
-        Some(QConv { arithmetic: Arithmetic::Bytes(bytes), ..self.build(kernel) })
+    /// In pairs of steps whether or not that pays, where the kernel multiplies those.
+    fn build_in_pairs(&self, kernel: Kernel) -> Option<QConv> {
+        let pairs = Backend::new(kernel).unwrap().pairs()?;
+        let pairs = Pairs::new(&self.params(), &self.input(), pairs);
+        Some(QConv { arithmetic: Arithmetic::Pairs(pairs), ..self.build(kernel) })
     }
 
     fn run(&self, kernel: Kernel, runner: &mut Runner) -> Vec<i8> {
@@ -270,9 +270,14 @@ fn random_shape(random: &mut Random) -> (ConvShape, [usize; 2]) {
     let most = if random.size(0, 7) == 0 { 70 } else { 70 / kernel };
     let pad = |random: &mut Random| random.size(0, kernel / 2 + 1);
     let groups = random.pick(&[1, 1, 1, 2, 3]);
+    // Some kernels write whole blocks of channels in a way of their own.
+    let outputs = match random.size(0, 3) {
+        0 => BLOCK * random.size(1, 3),
+        _ => random.size(1, most.div_ceil(groups)),
+    };
     let shape = ConvShape {
         input_channels: groups * random.size(1, most.div_ceil(groups)),
-        output_channels: groups * random.size(1, most.div_ceil(groups)),
+        output_channels: groups * outputs,
         kernel: [kernel, kernel],
         stride: random.size(1, 2),
         padding: [pad(random), pad(random), pad(random), pad(random)],
@@ -302,7 +307,7 @@ fn winograd_shape(random: &mut Random) -> (ConvShape, [usize; 2]) {
 fn every_kernel_and_thread_count_gives_the_defined_bytes() {
     let mut random = Random(1);
     let mut runners = [Runner::new(1), Runner::new(3)];
-    let mut winograd = 0;
+    let (mut winograd, mut pairs) = (0, 0);
     for index in 0..2500 {
         let (shape, size) =
             if index % 5 == 0 { winograd_shape(&mut random) } else { random_shape(&mut random) };
@@ -312,15 +317,17 @@ fn every_kernel_and_thread_count_gives_the_defined_bytes() {
         for kernel in kernels() {
             let y = case.run(kernel, runner);
             assert_eq!(y, expected, "{kernel:?}, {shape:?}, {size:?}");
-            if let Some(conv) = case.build_on_bytes(kernel) {
+            if let Some(conv) = case.build_in_pairs(kernel) {
                 let y = runner.run(&conv, &case.centred());
                 let y = steps(&y.0, y.1, case.zeros[1]);
-                assert_eq!(y, expected, "{kernel:?} on bytes, {shape:?}, {size:?}");
+                assert_eq!(y, expected, "{kernel:?} in pairs, {shape:?}, {size:?}");
             }
         }
         winograd += usize::from(case.build(Kernel::Portable).arithmetic() == "winograd");
+        pairs += usize::from(case.build(Kernel::PortablePairs).arithmetic() == "pairs");
     }
     assert!(winograd > 300, "only {winograd} cases went through Winograd's arithmetic");
+    assert!(pairs > 500, "only {pairs} cases paid in pairs");
 }
 
 #[test]
@@ -340,6 +347,10 @@ fn kernels_agree_on_layers_of_many_bands() {
         let expected = case.run(Kernel::Portable, &mut Runner::new(1));
         for kernel in kernels() {
             assert!(case.run(kernel, &mut runner) == expected, "{kernel:?}");
+            if let Some(conv) = case.build_in_pairs(kernel) {
+                let y = runner.run(&conv, &case.centred());
+                assert!(steps(&y.0, y.1, case.zeros[1]) == expected, "{kernel:?} in pairs");
+            }
         }
     }
 }
