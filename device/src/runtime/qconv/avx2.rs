@@ -22,13 +22,10 @@
 use std::arch::x86_64::*;
 
 use super::Finish;
-use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums};
+use super::kernel::{Chunk, LANES, Quantize, Realize, Requantize, Start, Sums, steps_of};
 use super::pack::BLOCK;
-use super::pairs::{self, ORDERS, Part, Place};
+use super::pairs::{LANES as FOUR, ORDERS, Part, Place, STEP};
 use super::target::Sink;
-
-/// Weights of a step of bytes.
-const STEP: usize = pairs::LANES * BLOCK;
 
 /// Output pixels accumulated together.
 const TILE: usize = 4;
@@ -352,9 +349,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn of_words(x: &'a [i16], weights: &'a [i16], chunks: &'a [Chunk]) -> Self {
         let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
-        let steps: usize = chunks.iter().map(|c| c.steps).sum();
         assert!(reach <= x.len());
-        assert_eq!(weights.len(), steps * LANES * BLOCK);
+        assert_eq!(weights.len(), steps_of(chunks) * LANES * BLOCK);
         Self { operands: Operands::Words { x, chunks, weights }, reach }
     }
 
@@ -534,13 +530,23 @@ unsafe fn add_pairs<const P: usize, const TURNED: bool>(
 
 /// Brings each four bytes into a place's order.
 #[target_feature(enable = "avx2")]
+#[inline]
 fn shuffle(place: &Place) -> __m256i {
-    let order = ORDERS[place.order as usize];
-    let bytes = std::array::from_fn(|four| order.map(|lane| (4 * four % 16 + lane) as i8));
-    let bytes: [[i8; 4]; 8] = bytes;
     // SAFETY: 32 bytes can be read.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    unsafe { _mm256_loadu_si256(SHUFFLES[place.order as usize].as_ptr().cast()) }
 }
+
+/// For each order, where every byte comes from within its half of a register.
+const SHUFFLES: [[i8; 32]; ORDERS.len()] = {
+    let mut shuffles = [[0; 32]; ORDERS.len()];
+    let mut at = 0;
+    while at < ORDERS.len() * 32 {
+        let (order, byte) = (at / 32, at % 32);
+        shuffles[order][byte] = (byte % 16 / FOUR * FOUR + ORDERS[order][byte % FOUR]) as i8;
+        at += 1;
+    }
+    shuffles
+};
 
 /// The weights of a step, one register for each half of the channels.
 ///
@@ -605,7 +611,7 @@ fn multiply_reals(
 ) {
     let reach = chunks.iter().map(|c| c.offset + c.steps).max().unwrap_or(0);
     assert!(reach <= x.len());
-    assert_eq!(weights.len(), chunks.iter().map(|c| c.steps).sum::<usize>() * BLOCK);
+    assert_eq!(weights.len(), steps_of(chunks) * BLOCK);
     for (starts, out) in starts.chunks(TILE).zip(out.chunks_mut(TILE)) {
         assert!(starts.iter().all(|start| *start <= x.len() - reach));
         // SAFETY: the assertions are what `tile_of_reals` asks for.

@@ -4,7 +4,7 @@
 //! zero point. A processor that adds up the products of four bytes at once is faster this way than
 //! on words.
 
-use super::kernel::{ByteBackend, Chunk};
+use super::kernel::{ByteBackend, Chunk, steps_of};
 use super::pack::{BLOCK, Weights, group_blocks, pack_channels};
 use super::params::QConvParams;
 use super::shape::{Canvas, ConvShape};
@@ -45,7 +45,7 @@ impl Bytes {
         let shape = params.shape;
         let runs = direct::runs(&shape, input);
         let parts = direct::parts(&runs, LANES, STEPS);
-        let steps = parts.iter().flatten().map(|chunk| chunk.steps).sum();
+        let steps = parts.iter().map(|part| steps_of(part)).sum();
         let ends = parts.iter().flatten().map(|chunk| chunk.offset + chunk.steps * LANES);
         let reach = ends.max().unwrap_or(0) + (shape.groups - 1) * shape.group_inputs();
         let weights = Weights { shape: &shape, values: params.weights };
@@ -65,6 +65,9 @@ impl Bytes {
         worker: &mut Worker,
     ) {
         let blocks = direct::begin(layer, piece, target, worker);
+        if worker.starts.is_empty() {
+            return;
+        }
         narrow(x, self.origin, self.reach, worker);
         for block in blocks {
             self.convolve(layer, block, target, worker);
@@ -74,13 +77,12 @@ impl Bytes {
     /// Computes and writes a block's output.
     fn convolve(&self, layer: &Layer, block: usize, target: &Target<'_>, worker: &mut Worker) {
         let Worker { starts, sums, bytes, .. } = worker;
-        let group = block / group_blocks(&self.shape);
-        let Some(x) = bytes.get(group * self.shape.group_inputs()..) else { return };
+        let x = &bytes[block / group_blocks(&self.shape) * self.shape.group_inputs()..];
         let mut weights = &self.weights[block * self.steps * STEP..][..self.steps * STEP];
         let mut first = Some(&self.bias[block]);
         for part in &self.parts {
             let own;
-            (own, weights) = weights.split_at(part.iter().map(|c| c.steps).sum::<usize>() * STEP);
+            (own, weights) = weights.split_at(steps_of(part) * STEP);
             self.backend.accumulate(x, starts, part, own, first.take(), sums);
         }
         target.load(layer, block, worker);

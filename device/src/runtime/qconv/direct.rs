@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Backend, Chunk, Start, Sums};
+use super::kernel::{Backend, Chunk, Start, Sums, steps_of};
 use super::pack::{BLOCK, Weights, group_blocks};
 use super::shape::{Canvas, ConvShape, places};
 use super::{Constants, Finish, Layer, Target, Worker};
@@ -101,7 +101,7 @@ impl Direct {
         let start = Start { bias: &self.bias[block], surplus };
         for (index, part) in self.parts.iter().enumerate() {
             let own;
-            (own, weights) = weights.split_at(part.iter().map(|c| c.steps).sum::<usize>() * step);
+            (own, weights) = weights.split_at(steps_of(part) * step);
             widen(own, widened);
             let own = widened.as_slice();
             if index + 1 < self.parts.len() {
@@ -167,8 +167,7 @@ fn less_surplus(
     let (mut weights, mut bias) = (weights, *bias);
     for part in parts {
         let own;
-        let steps: usize = part.iter().map(|chunk| chunk.steps).sum();
-        (own, weights) = weights.split_at(steps * backend.lanes() * BLOCK);
+        (own, weights) = weights.split_at(steps_of(part) * backend.lanes() * BLOCK);
         for (bias, surplus) in bias.iter_mut().zip(backend.channel_surplus(part, own)) {
             *bias = bias.wrapping_sub(surplus);
         }

@@ -103,6 +103,11 @@ pub(super) struct Chunk {
     pub steps: usize,
 }
 
+/// Steps of some chunks together.
+pub(super) fn steps_of(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.steps).sum()
+}
+
 /// Input values per group of packed weights, `[step][BLOCK][LANES]`, of most backends: the pair
 /// that one multiply-add of x86 consumes. [`Backend::lanes`] tells them all.
 pub(super) const LANES: usize = 2;

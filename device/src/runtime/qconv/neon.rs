@@ -9,7 +9,7 @@
 
 use std::arch::aarch64::*;
 
-use super::kernel::{Chunk, Quantize, Realize, Requantize, Start, Sums};
+use super::kernel::{Chunk, Quantize, Realize, Requantize, Start, Sums, steps_of};
 use super::pack::BLOCK;
 
 /// Input values per group of packed weights: each is multiplied with a vector of weights.
@@ -263,9 +263,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(x: &'a [i16], chunks: &'a [Chunk], weights: &'a [i16]) -> Self {
         let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
-        let steps: usize = chunks.iter().map(|c| c.steps).sum();
         assert!(reach <= x.len());
-        assert_eq!(weights.len(), steps * LANES * BLOCK);
+        assert_eq!(weights.len(), steps_of(chunks) * LANES * BLOCK);
         Self { x, chunks, weights, reach }
     }
 

@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use super::bytes::narrow;
-use super::kernel::{Chunk, PairBackend, Start, Sums};
+use super::kernel::{Chunk, PairBackend, Start, Sums, steps_of};
 use super::pack::{BLOCK, Weights, group_blocks, pack_channels};
 use super::params::QConvParams;
 use super::shape::{Canvas, ConvShape};
@@ -27,7 +27,7 @@ use super::{Layer, Target, Worker, direct};
 pub(super) const LANES: usize = 4;
 
 /// Weights of a step.
-const STEP: usize = LANES * BLOCK;
+pub(super) const STEP: usize = LANES * BLOCK;
 
 /// Steps whose weights fit in a first-level cache beside the values they meet: 16 KiB.
 const STEPS: usize = 256;
@@ -134,6 +134,9 @@ impl Pairs {
         worker: &mut Worker,
     ) {
         let blocks = direct::begin(layer, piece, target, worker);
+        if worker.starts.is_empty() {
+            return;
+        }
         narrow(x, self.origin, self.reach, worker);
         worker.surplus.clear();
         worker.surplus.resize(worker.starts.len(), 0);
@@ -160,7 +163,7 @@ impl Pairs {
                 let Some(sink) = target.sink(layer, block, places) else { return };
                 let from = Sums::First(Start { bias: &self.bias[block], surplus });
                 let finish = &layer.constants[block].finish;
-                let (x, part) = (self.group_of(block, bytes), &self.weights[block]);
+                let (x, part) = (&bytes[self.group_start(block)..], &self.weights[block]);
                 self.backend.accumulate_into(x, starts, part, from, finish, &sink);
             }
         }
@@ -169,7 +172,7 @@ impl Pairs {
     /// Computes and writes a block's output.
     fn convolve(&self, layer: &Layer, block: usize, target: &Target<'_>, worker: &mut Worker) {
         let Worker { starts, places, surplus, sums, bytes, .. } = worker;
-        let x = self.group_of(block, bytes);
+        let x = &bytes[self.group_start(block)..];
         let parts = &self.weights[block * self.parts..][..self.parts];
         let Some((last, before)) = parts.split_last() else { return };
         let mut first = Some(Start { bias: &self.bias[block], surplus });
@@ -187,15 +190,10 @@ impl Pairs {
         target.store(layer, block, worker);
     }
 
-    /// The bytes that a block's group reads.
-    fn group_of<'a>(&self, block: usize, bytes: &'a [i8]) -> &'a [i8] {
-        let group = block / group_blocks(&self.shape);
-        &bytes[(group * self.shape.group_inputs()).min(bytes.len())..]
+    /// Where the values of a block's group begin.
+    fn group_start(&self, block: usize) -> usize {
+        block / group_blocks(&self.shape) * self.shape.group_inputs()
     }
-}
-
-fn steps_of(chunks: &[Chunk]) -> usize {
-    chunks.iter().map(|chunk| chunk.steps).sum()
 }
 
 impl Part {
@@ -282,8 +280,8 @@ fn extremes(weights: &[i8; STEP]) -> Extremes {
     sums
 }
 
-fn fits(sums: &Extremes) -> bool {
-    sums.iter().fold(0, |most, sum| most.max(*sum)) <= ROOM
+fn largest(sums: &Extremes) -> u8 {
+    sums.iter().copied().fold(0, u8::max)
 }
 
 /// Steps of which none can overflow by itself.
@@ -298,13 +296,12 @@ impl Fitted {
         for (order, lanes) in (0..).zip(ORDERS) {
             let weights = turned(weights, lanes);
             let sums = extremes(&weights);
-            if fits(&sums) {
+            if largest(&sums) <= ROOM {
                 let step = Step { place: Place { offset, order }, weights, sums };
                 return if order == 0 { &mut self.in_order } else { &mut self.turned }.push(step);
             }
         }
-        let (rest, most) = halves(weights);
-        for weights in [rest, most] {
+        for weights in halves(weights) {
             let place = Place { offset, order: 0 };
             self.in_order.push(Step { place, weights, sums: extremes(&weights) });
         }
@@ -321,7 +318,7 @@ fn turned(weights: &[i8; STEP], lanes: [usize; LANES]) -> [i8; STEP] {
 
 /// Half of the weights that could overflow, and all that is left. Of either, no two add up to more
 /// than the room.
-fn halves(weights: &[i8; STEP]) -> ([i8; STEP], [i8; STEP]) {
+fn halves(weights: &[i8; STEP]) -> [[i8; STEP]; 2] {
     let sums = extremes(weights);
     let (mut half, mut left) = ([0; STEP], *weights);
     for (at, weight) in weights.iter().enumerate() {
@@ -330,24 +327,22 @@ fn halves(weights: &[i8; STEP]) -> ([i8; STEP], [i8; STEP]) {
             left[at] = weight - weight / 2;
         }
     }
-    (half, left)
+    [half, left]
 }
 
 /// Makes pairs of steps that cannot overflow together; returns what is left over as well.
 ///
 /// The largest step takes the largest that fits, which leaves the small ones to others.
 fn matched(mut steps: Vec<Step>) -> (Vec<[Step; 2]>, Vec<Step>) {
-    let largest = |step: &Step| step.sums.iter().fold(0, |most: u8, sum| most.max(*sum));
-    steps.sort_by_cached_key(|step| std::cmp::Reverse(largest(step)));
+    steps.sort_by_cached_key(|step| std::cmp::Reverse(largest(&step.sums)));
     let (mut pairs, mut left) = (Vec::with_capacity(steps.len() / 2), Vec::new());
     let mut free = vec![true; steps.len()];
     for (at, one) in steps.iter().enumerate() {
         if !std::mem::take(&mut free[at]) {
             continue;
         }
-        let others = (at + 1..steps.len()).filter(|other| free[*other]).take(LOOKS);
-        let partner = others.into_iter().find(|other| go_together(one, &steps[*other]));
-        match partner {
+        let mut others = (at + 1..steps.len()).filter(|other| free[*other]).take(LOOKS);
+        match others.find(|other| go_together(one, &steps[*other])) {
             Some(other) => {
                 free[other] = false;
                 pairs.push([*one, steps[other]]);
@@ -359,8 +354,8 @@ fn matched(mut steps: Vec<Step>) -> (Vec<[Step; 2]>, Vec<Step>) {
 }
 
 fn go_together(one: &Step, two: &Step) -> bool {
-    let sums = one.sums.iter().zip(&two.sums).map(|(a, b)| a.saturating_add(*b));
-    sums.fold(0, u8::max) <= ROOM
+    let sums: Extremes = std::array::from_fn(|at| one.sums[at].saturating_add(two.sums[at]));
+    largest(&sums) <= ROOM
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::kernel::{ByteBackend, Chunk};
+use super::kernel::{ByteBackend, Chunk, steps_of};
 use super::neon::{load_channels, store_channels};
 use super::pack::BLOCK;
 
@@ -60,9 +60,8 @@ fn accumulate(
 ) {
     let last_start = starts.iter().copied().max().unwrap_or(0);
     let reach = chunks.iter().map(|c| c.offset + c.steps * LANES).max().unwrap_or(0);
-    let steps: usize = chunks.iter().map(|c| c.steps).sum();
     assert!(last_start + reach <= x.len());
-    assert_eq!(weights.len(), steps * LANES * BLOCK);
+    assert_eq!(weights.len(), steps_of(chunks) * LANES * BLOCK);
     for (starts, sums) in starts.chunks(TILE).zip(sums.chunks_mut(TILE)) {
         if let Some(first) = first {
             sums.fill(*first);
